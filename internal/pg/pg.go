@@ -1,0 +1,251 @@
+// Package pg owns the connection pool and its transactions.
+//
+// Every transaction that touches an organization's rows is opened by DB.Tx or DB.Read,
+// which take the organization from the actor in the context and hand it to row-level
+// security. The pool runs as a role that owns nothing and bypasses nothing; Open
+// refuses any other, so a forgotten WHERE can never show another organization's rows.
+package pg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	pgxvec "github.com/pgvector/pgvector-go/pgx"
+
+	"github.com/tandemhq/tandem"
+)
+
+// Config says how to reach the database.
+type Config struct {
+	// URL is a connection string or URL for the application role.
+	URL string
+	// MaxConns bounds the pool; 0 means 16, which is plenty for a small machine.
+	MaxConns int32
+	// AllowUnsafe accepts a server that does not flush commits to disk. Only tests set it.
+	AllowUnsafe bool
+	// Logger receives one line per retried transaction; nil means slog.Default.
+	Logger *slog.Logger
+}
+
+// DB is a pool of connections as the application role.
+type DB struct {
+	pool *pgxpool.Pool
+	log  *slog.Logger
+}
+
+// TxFunc is the body of a transaction. It may run more than once, so it must not
+// touch anything outside tx that a second run would repeat.
+type TxFunc func(ctx context.Context, tx pgx.Tx) error
+
+const connectTimeout = 10 * time.Second
+
+// Open connects, checks that the role and the server keep Tandem's promises, and returns the pool.
+// A database that cannot be reached is Unavailable; a role or setting that breaks a promise is Invalid.
+func Open(ctx context.Context, c Config) (*DB, error) {
+	pc, err := pgxpool.ParseConfig(c.URL)
+	if err != nil {
+		return nil, tandem.Wrap(tandem.Invalid, err, "The database URL cannot be read.")
+	}
+	pc.MaxConns = c.MaxConns
+	if pc.MaxConns <= 0 {
+		pc.MaxConns = 16
+	}
+	pc.ConnConfig.ConnectTimeout = connectTimeout
+	pc.ConnConfig.RuntimeParams["application_name"] = "tandem"
+	pc.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { return pgxvec.RegisterTypes(ctx, conn) }
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if err := check(ctx, pc.ConnConfig.Copy(), c.AllowUnsafe); err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, pc)
+	if err != nil {
+		return nil, unreachable(err)
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, unreachable(err)
+	}
+	return &DB{pool: pool, log: c.Logger}, nil
+}
+
+// check looks, on one connection of its own, at what the pool will rely on.
+func check(ctx context.Context, cc *pgx.ConnConfig, allowUnsafe bool) error {
+	conn, err := pgx.ConnectConfig(ctx, cc)
+	if err != nil {
+		return unreachable(err)
+	}
+	defer conn.Close(ctx)
+	var role, fsync, fullPages, sync string
+	var super, bypass, vector bool
+	err = conn.QueryRow(ctx, `
+		SELECT r.rolname, r.rolsuper, r.rolbypassrls, current_setting('fsync'), current_setting('full_page_writes'),
+		       current_setting('synchronous_commit'), EXISTS (SELECT FROM pg_extension WHERE extname = 'vector')
+		FROM pg_roles r WHERE r.rolname = current_user`).Scan(&role, &super, &bypass, &fsync, &fullPages, &sync, &vector)
+	if err != nil {
+		return fmt.Errorf("look at the database role: %w", err)
+	}
+	switch {
+	case super || bypass:
+		return tandem.Errorf(tandem.Invalid, "The database role %q bypasses row-level security; connect as a role that is neither superuser nor BYPASSRLS, such as tandem_app.", role)
+	case !vector:
+		return tandem.Errorf(tandem.Invalid, "The database lacks the extension pgvector; install it and run CREATE EXTENSION vector as a superuser.")
+	case !allowUnsafe && (fsync != "on" || fullPages != "on" || sync == "off"):
+		return tandem.Errorf(tandem.Invalid, "The database would lose committed messages on a power cut; turn on fsync, full_page_writes and synchronous_commit.")
+	}
+	return nil
+}
+
+func unreachable(err error) error {
+	return &tandem.Error{Kind: tandem.Unavailable, Msg: "The database cannot be reached.", RetryAfter: 5 * time.Second, Err: err}
+}
+
+// Close closes every connection; it waits for those in use.
+func (db *DB) Close() { db.pool.Close() }
+
+// Pool returns the pool itself, for what needs a connection of its own (LISTEN, locks) and for health checks.
+func (db *DB) Pool() *pgxpool.Pool { return db.pool }
+
+// Tx runs fn in a transaction inside the organization of ctx's actor and commits when fn
+// returns nil. A deadlock or serialization failure is retried, at most three times in all.
+// Without an actor it returns Unauthenticated; a lost connection is Unavailable.
+func (db *DB) Tx(ctx context.Context, fn TxFunc) error {
+	a, err := tandem.ActorFrom(ctx)
+	if err != nil {
+		return err
+	}
+	return db.run(ctx, pgx.TxOptions{}, a.Org, fn)
+}
+
+// Read is Tx in a read-only transaction.
+func (db *DB) Read(ctx context.Context, fn TxFunc) error {
+	a, err := tandem.ActorFrom(ctx)
+	if err != nil {
+		return err
+	}
+	return db.run(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly}, a.Org, fn)
+}
+
+// Global runs fn in a transaction that belongs to no organization: it sees only the tables
+// without row-level security (users, doors, outbox, processed, timers).
+func (db *DB) Global(ctx context.Context, fn TxFunc) error {
+	return db.run(ctx, pgx.TxOptions{}, "", fn)
+}
+
+const maxTries = 3
+
+func (db *DB) run(ctx context.Context, o pgx.TxOptions, org tandem.ID, fn TxFunc) error {
+	for try := 1; ; try++ {
+		err := db.once(ctx, o, org, fn)
+		if err == nil || try == maxTries || !retryable(err) {
+			return classify(err)
+		}
+		db.log.WarnContext(ctx, "transaction retried", "try", try, "err", err)
+	}
+}
+
+func (db *DB) once(ctx context.Context, o pgx.TxOptions, org tandem.ID, fn TxFunc) (err error) {
+	o.BeginQuery, err = begin(o, org)
+	if err != nil {
+		return err
+	}
+	o.AccessMode = ""
+	tx, err := db.pool.BeginTx(ctx, o)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	// After a commit this does nothing. A context of its own: ctx may be the reason to roll back.
+	defer func() {
+		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
+		defer cancel()
+		_ = tx.Rollback(rctx)
+	}()
+	if err := fn(ctx, tx); err != nil {
+		return err
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+// begin opens the transaction and enters the organization in one round trip. The id is
+// checked to be a UUID because this statement takes no parameters.
+func begin(o pgx.TxOptions, org tandem.ID) (string, error) {
+	q := "BEGIN"
+	if o.AccessMode == pgx.ReadOnly {
+		q = "BEGIN READ ONLY"
+	}
+	if org == "" {
+		return q, nil
+	}
+	id, err := tandem.ParseID(string(org))
+	if err != nil {
+		return "", err
+	}
+	return q + "; SET LOCAL app.org_id = '" + string(id) + "'", nil
+}
+
+// EnterOrg switches the running transaction to org. Only code that works through several
+// organizations in turn needs it: a login, a timer, a batch of inbound messages.
+func EnterOrg(ctx context.Context, tx pgx.Tx, org tandem.ID) error {
+	if _, err := tx.Exec(ctx, "SELECT set_config('app.org_id', $1, true)", string(org)); err != nil {
+		return fmt.Errorf("enter organization: %w", err)
+	}
+	return nil
+}
+
+func retryable(err error) bool {
+	var pe *pgconn.PgError
+	return errors.As(err, &pe) && (pe.Code == "40001" || pe.Code == "40P01")
+}
+
+// classify turns the loss of the database into Unavailable and leaves every other error as it is.
+func classify(err error) error {
+	if err == nil {
+		return nil
+	}
+	var te *tandem.Error
+	if errors.As(err, &te) {
+		return err
+	}
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) {
+		switch pe.Code[:2] {
+		case "08", "53", "57", "58": // connection, resources (disk full), operator (shutdown), system
+			return unreachable(err)
+		}
+		return err
+	}
+	var ne net.Error
+	var ce *pgconn.ConnectError
+	if errors.As(err, &ce) || (errors.As(err, &ne) && !errors.Is(err, context.Canceled)) || pgconn.SafeToRetry(err) || isClosed(err) {
+		return unreachable(err)
+	}
+	return err
+}
+
+// isClosed reports whether the connection went away under a running statement.
+func isClosed(err error) bool {
+	return errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || err.Error() == "conn closed" || errors.Is(err, pgx.ErrTxClosed)
+}
+
+// IsUnique reports whether err is a violation of the named unique constraint or index;
+// an empty name means any.
+func IsUnique(err error, constraint string) bool {
+	var pe *pgconn.PgError
+	return errors.As(err, &pe) && pe.Code == "23505" && (constraint == "" || pe.ConstraintName == constraint)
+}
+
+// NoRows reports whether err says that a query for one row found none.
+func NoRows(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
