@@ -177,7 +177,7 @@ func (s *Server) settings() map[string]string {
 		set["dynamic_shared_memory_type"] = "mmap"
 	}
 	if s.opt.Fast {
-		set["fsync"], set["synchronous_commit"], set["full_page_writes"] = "off", "off", "off"
+		set["fsync"], set["full_page_writes"] = "off", "off" // commits still survive the death of the server
 	}
 	for name, value := range s.opt.Settings {
 		set[name] = value

@@ -113,7 +113,8 @@ func DSN(dir, db, role string) string {
 		dir = abs
 	}
 	quote := strings.NewReplacer(`\`, `\\`, `'`, `\'`)
-	return fmt.Sprintf("host='%s' port=5432 dbname='%s' user=%s sslmode=disable", quote.Replace(socketDir(dir)), quote.Replace(db), role)
+	// The empty options keep the caller's PGOPTIONS out.
+	return fmt.Sprintf("host='%s' port=5432 dbname='%s' user=%s sslmode=disable options=''", quote.Replace(socketDir(dir)), quote.Replace(db), role)
 }
 
 // PID is the postmaster's process id.

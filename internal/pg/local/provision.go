@@ -36,8 +36,11 @@ END $$`
 
 // Provision makes the roles and the database db, ready for migrations by Owner. Repeating it is fine. When pgvector is
 // missing or too old the error is one sentence that says what to install.
-func (s *Server) Provision(ctx context.Context, db string) error {
-	admin, err := pgx.Connect(ctx, s.DSN("postgres", Super))
+func (s *Server) Provision(ctx context.Context, db string) error { return Provision(ctx, s.opt.Dir, db) }
+
+// Provision is Server.Provision for a cluster in dir that this or another process runs.
+func Provision(ctx context.Context, dir, db string) error {
+	admin, err := pgx.Connect(ctx, DSN(dir, "postgres", Super))
 	if err != nil {
 		return fmt.Errorf("connect to provision the database: %w", err)
 	}
@@ -55,7 +58,7 @@ func (s *Server) Provision(ctx context.Context, db string) error {
 			return fmt.Errorf("create database %s: %w", db, err)
 		}
 	}
-	inside, err := pgx.Connect(ctx, s.DSN(db, Super))
+	inside, err := pgx.Connect(ctx, DSN(dir, db, Super))
 	if err != nil {
 		return fmt.Errorf("connect to database %s: %w", db, err)
 	}
