@@ -394,6 +394,8 @@ func TestSettingsAreChecked(t *testing.T) {
 		"ollama allowed":  {Settings{Provider: Ollama, Model: "m", AllowPrivate: []egress.Allow{{Net: netip.MustParsePrefix("127.0.0.1/32"), Port: 11434}}}, ""},
 		"credentials":     {Settings{Provider: OpenAI, Model: "m", APIKey: "k", BaseURL: "https://u:p@example.com/v1"}, "base_url"},
 		"file":            {Settings{Provider: OpenAI, Model: "m", APIKey: "k", BaseURL: "file:///etc/passwd"}, "base_url"},
+		"compatible":      {Settings{Provider: Compatible, Model: "m", BaseURL: "https://llm.example.com/v1"}, ""},
+		"no address":      {Settings{Provider: Compatible, Model: "m"}, "base_url"},
 		"several at once": {Settings{Provider: "x"}, "provider"},
 	} {
 		_, err := Open(tc.s)

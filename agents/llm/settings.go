@@ -13,14 +13,18 @@ import (
 // their own address.
 const (
 	Rules     = "rules"     // the built-in model of agents/rules; Open refuses it, the caller has it at hand
-	OpenAI    = "openai"    // OpenAI, or with BaseURL any compatible server (Mistral, vLLM, OpenRouter)
+	OpenAI    = "openai"    // OpenAI
 	Anthropic = "anthropic" // Claude through its OpenAI-compatible endpoint
 	Google    = "google"    // Gemini through its OpenAI-compatible endpoint
 	Ollama    = "ollama"    // Ollama's /v1 endpoint; needs no key
+
+	// Compatible is any other server of that format (Mistral, vLLM, OpenRouter); BaseURL is
+	// required, a key only if the server wants one.
+	Compatible = "compatible"
 )
 
 // Providers lists every provider, the built-in one first.
-var Providers = []string{Rules, OpenAI, Anthropic, Google, Ollama}
+var Providers = []string{Rules, OpenAI, Anthropic, Google, Ollama, Compatible}
 
 // baseURLs are the providers' own addresses. Ollama's is this machine, which Open refuses until
 // the operator allows it.
@@ -36,7 +40,7 @@ type Settings struct {
 	Provider string        // one of the provider constants
 	BaseURL  string        // up to and including "/v1"; empty means the provider's own
 	Model    string        // the model's name at the provider; required
-	APIKey   string        // the organization's own key; required except for Ollama. Never read from the environment
+	APIKey   string        // the organization's own key; required except for Ollama and Compatible. Never read from the environment
 	Timeout  time.Duration // for one call with its retries; 0 means 60 s
 
 	// AllowPrivate lists the networks that the operator of this installation lets tenants reach
@@ -55,19 +59,22 @@ type Settings struct {
 func (s Settings) Check() error {
 	var bad []tandem.FieldError
 	base, known := baseURLs[s.Provider]
-	if !known {
-		bad = append(bad, tandem.FieldError{Field: "provider", Message: "Choose one of openai, anthropic, google, ollama."})
+	if !known && s.Provider != Compatible {
+		bad = append(bad, tandem.FieldError{Field: "provider", Message: "Choose one of openai, anthropic, google, ollama, compatible."})
 	}
 	if strings.TrimSpace(s.Model) == "" {
 		bad = append(bad, tandem.FieldError{Field: "model", Message: "Name the model as the provider calls it."})
 	}
-	if s.APIKey == "" && s.Provider != Ollama {
+	if s.APIKey == "" && s.Provider != Ollama && s.Provider != Compatible {
 		bad = append(bad, tandem.FieldError{Field: "api_key", Message: "Enter the key that the provider gave you."})
 	} else if strings.ContainsFunc(s.APIKey, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		bad = append(bad, tandem.FieldError{Field: "api_key", Message: "A key has no spaces and no special characters."})
 	}
 	if s.BaseURL != "" {
 		base = s.BaseURL
+	}
+	if base == "" && s.Provider == Compatible {
+		bad = append(bad, tandem.FieldError{Field: "base_url", Message: "Enter the address of the server, up to and including /v1."})
 	}
 	if base != "" {
 		if err := s.checkBase(base); err != "" {
