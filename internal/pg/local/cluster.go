@@ -107,8 +107,10 @@ func (s *Server) initdb(ctx context.Context) error {
 		return plainPathError("remove a half-made PostgreSQL cluster", err)
 	}
 	// ICU collation: with plain C, lower() and ILIKE know only ASCII letters. Checksums, for a disk that lies.
-	args := []string{"-D", fresh, "-U", Super, "-E", "UTF8", "-k", "-A", "peer", "--no-instructions",
-		"--locale=C", "--locale-provider=icu", "--icu-locale=und"}
+	args := []string{
+		"-D", fresh, "-U", Super, "-E", "UTF8", "-k", "-A", "peer", "--no-instructions",
+		"--locale=C", "--locale-provider=icu", "--icu-locale=und",
+	}
 	if s.opt.Fast {
 		args = append(args, "--no-sync")
 	}

@@ -36,7 +36,9 @@ END $$`
 
 // Provision makes the roles and the database db, ready for migrations by Owner. Repeating it is fine. When pgvector is
 // missing or too old the error is one sentence that says what to install.
-func (s *Server) Provision(ctx context.Context, db string) error { return Provision(ctx, s.opt.Dir, db) }
+func (s *Server) Provision(ctx context.Context, db string) error {
+	return Provision(ctx, s.opt.Dir, db)
+}
 
 // Provision is Server.Provision for a cluster in dir that this or another process runs.
 func Provision(ctx context.Context, dir, db string) error {

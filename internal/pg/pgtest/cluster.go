@@ -43,9 +43,6 @@ var cluster = sync.OnceValues(func() (string, error) {
 	return joinShared(filepath.Join(os.TempDir(), "tandem-test-"+strconv.Itoa(os.Getuid())))
 })
 
-// usersLock is held, shared, until this process ends: it tells the supervisor that the cluster is in use.
-var usersLock *os.File
-
 // joinShared finds the shared cluster under base or starts a supervisor for one.
 func joinShared(base string) (string, error) {
 	// Passable by all: PostgreSQL may run under another account. What it holds is 0700.
@@ -57,9 +54,9 @@ func joinShared(base string) (string, error) {
 	} else if st, ok := info.Sys().(*syscall.Stat_t); !info.IsDir() || ok && int(st.Uid) != os.Getuid() {
 		return "", fmt.Errorf("%s is not a folder of this account", base)
 	}
-	var err error
-	// Waits while a supervisor that found nobody here shuts its cluster down.
-	if usersLock, err = lockFile(filepath.Join(base, "users.lock"), syscall.LOCK_SH); err != nil {
+	// Held until this process ends: it tells the supervisor that the cluster is in use. It waits while a supervisor that
+	// found nobody here shuts its cluster down.
+	if _, err := lockFile(filepath.Join(base, "users.lock"), syscall.LOCK_SH); err != nil {
 		return "", err
 	}
 	dir := filepath.Join(base, "postgres")
@@ -71,7 +68,7 @@ func joinShared(base string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer starting.Close()
+	defer syscall.Close(starting)
 	if answers(dir) == nil {
 		return dir, nil
 	}
@@ -163,11 +160,11 @@ func supervise(base string) error {
 		case err != nil:
 			return err
 		case time.Since(lastUse) < idle:
-			alone.Close()
+			syscall.Close(alone)
 			continue
 		}
 		// Newcomers wait on the lock until this process has ended, and then start a cluster of their own.
-		defer alone.Close()
+		defer syscall.Close(alone)
 		if err := server.Stop(ctx); err != nil {
 			return err
 		}
@@ -175,19 +172,20 @@ func supervise(base string) error {
 	}
 }
 
-func lockFile(path string, how int) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+// lockFile returns a descriptor and not an os.File, which would be closed, and so unlocked, once nobody refers to it.
+func lockFile(path string, how int) (fd int, err error) {
+	fd, err = syscall.Open(path, syscall.O_CREAT|syscall.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open a lock of the shared test cluster: %w", err)
+		return 0, fmt.Errorf("open %s: %w", path, err)
 	}
 	for {
-		err = syscall.Flock(int(file.Fd()), how)
+		err = syscall.Flock(fd, how)
 		if err == nil {
-			return file, nil
+			return fd, nil
 		}
 		if !errors.Is(err, syscall.EINTR) {
-			file.Close()
-			return nil, fmt.Errorf("lock %s: %w", path, err)
+			syscall.Close(fd)
+			return 0, fmt.Errorf("lock %s: %w", path, err)
 		}
 	}
 }
