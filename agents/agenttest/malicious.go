@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 
@@ -185,7 +187,7 @@ var attacks = []attack{
 	{"hostile values", func(m *Malicious, tools []string) []llm.Call {
 		return each(tools, func(t string) llm.Call {
 			args := usual(t)
-			for k := range args {
+			for _, k := range slices.Sorted(maps.Keys(args)) {
 				args[k] = m.hostileText()
 			}
 			return call(t, args)
