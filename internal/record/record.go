@@ -1,0 +1,211 @@
+// Package record is list, get, create, patch and archive for one table, with the
+// organization, the permission, the filters, the pages, the version and the event of a
+// change in the caller's transaction. You call it; it never calls you, except for the
+// pure Check.
+package record
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tandemhq/tandem"
+)
+
+// Type says how a filter's text is read.
+type Type uint8
+
+const (
+	// Text compares as it is.
+	Text Type = iota
+	// ID is a UUID; text that is none is Invalid.
+	ID
+	// Bool is "true" or "false".
+	Bool
+)
+
+// Field declares what may be done with one column.
+type Field struct {
+	Name   string // the name in JSON and in the db tag of T
+	Column string // the column to filter by, with its alias; empty: Name in the set's own table
+	Type   Type   // how a filter's value is read
+	Filter bool   // a list may be filtered by it
+	Write  bool   // Create and Patch may set it
+	Once   bool   // only Create may set it
+	Hidden bool   // a write names it in the event, but never its value: secrets and long bodies
+}
+
+// Set is the five verbs of one table. T is a struct whose db tags name every column of
+// Select; it must have id and created_at, and has version when rows are versioned.
+//
+// The permission is Noun + ":read" or ":write"; the events are Noun.created, .updated and
+// .archived. A row of another organization, an archived row and a malformed id are all NotFound.
+type Set[T any] struct {
+	Noun       string
+	Table      string
+	Alias      string // how Select names Table; empty: Table
+	Select     string // SELECT ... FROM ... without WHERE; joins are welcome, GROUP BY is not. Empty: every db tag of T from Table
+	Fields     []Field
+	Search     []string // columns, with alias, whose beginning Query.Search is compared with; empty: no search
+	Archivable bool     // the table has archived_at, and archived rows are hidden
+	Label      string   // the db tag whose value names a record to a person, such as "name"
+	Word       string   // how a sentence calls a record, such as "knowledge document"; empty: Noun
+	Lead       string   // the db tag of the lead that a record's events belong to; empty: none
+	Category   string   // of its events, such as "crm"
+	Check      func(*T) error
+}
+
+// Info is what callers that know no T may read of a set.
+type Info struct {
+	Noun, Table string
+	Fields      []Field
+}
+
+// Any is a set with its T hidden, as lists of all sets hold it.
+type Any interface{ Info() Info }
+
+// Info describes the set.
+func (s Set[T]) Info() Info { return Info{Noun: s.Noun, Table: s.Table, Fields: s.Fields} }
+
+// layout is where the db tags of a struct are; read once per type.
+type layout struct {
+	cols  []string
+	index map[string][]int
+}
+
+var layouts sync.Map // reflect.Type -> *layout
+
+func layoutOf(t reflect.Type) *layout {
+	if l, ok := layouts.Load(t); ok {
+		return l.(*layout)
+	}
+	l := &layout{index: map[string][]int{}}
+	for _, f := range reflect.VisibleFields(t) {
+		name, _, _ := strings.Cut(f.Tag.Get("db"), ",")
+		if name == "" || name == "-" || !f.IsExported() {
+			continue
+		}
+		l.cols = append(l.cols, name)
+		l.index[name] = f.Index
+	}
+	layouts.Store(t, l)
+	return l
+}
+
+func (l *layout) has(col string) bool { _, ok := l.index[col]; return ok }
+
+// value returns the field with the db tag col, or an invalid Value.
+func (l *layout) value(v reflect.Value, col string) reflect.Value {
+	if i, ok := l.index[col]; ok {
+		return v.FieldByIndex(i)
+	}
+	return reflect.Value{}
+}
+
+func (s Set[T]) layout() *layout { return layoutOf(reflect.TypeFor[T]()) }
+
+func (s Set[T]) id(v *T) tandem.ID {
+	id, _ := s.layout().value(reflect.ValueOf(v).Elem(), "id").Interface().(tandem.ID)
+	return id
+}
+
+func (s Set[T]) createdAt(v *T) time.Time {
+	at, _ := s.layout().value(reflect.ValueOf(v).Elem(), "created_at").Interface().(time.Time)
+	return at
+}
+
+func (s Set[T]) alias() string {
+	if s.Alias != "" {
+		return s.Alias
+	}
+	return s.Table
+}
+
+func (s Set[T]) word() string {
+	if s.Word != "" {
+		return s.Word
+	}
+	return s.Noun
+}
+
+func (s Set[T]) field(name string) (Field, bool) {
+	for _, f := range s.Fields {
+		if f.Name == name {
+			return f, true
+		}
+	}
+	return Field{}, false
+}
+
+// base is the SELECT with the conditions that every statement carries.
+func (s Set[T]) base() string {
+	sel := s.Select
+	if sel == "" {
+		sel = "SELECT " + strings.Join(s.layout().cols, ", ") + " FROM " + s.Table
+	}
+	sel += " WHERE " + s.alias() + ".org_id = @org"
+	if s.Archivable {
+		sel += " AND " + s.alias() + ".archived_at IS NULL"
+	}
+	return sel
+}
+
+func (s Set[T]) notFound() error {
+	return tandem.Errorf(tandem.NotFound, "There is no such %s.", s.word())
+}
+
+// May returns ctx's actor when it holds the permission Noun:verb, else Unauthenticated or Forbidden.
+func (s Set[T]) May(ctx context.Context, verb string) (tandem.Actor, error) {
+	a, err := tandem.ActorFrom(ctx)
+	if err != nil {
+		return a, err
+	}
+	return a, a.Require(s.Noun + ":" + verb)
+}
+
+// Get returns one record.
+func (s Set[T]) Get(ctx context.Context, tx pgx.Tx, id tandem.ID) (v T, err error) {
+	a, err := s.May(ctx, "read")
+	if err != nil {
+		return v, err
+	}
+	return s.load(ctx, tx, a.Org, id, "")
+}
+
+// Load is Get without the question for permission, for methods that have asked their own.
+// With lock the row stays locked until the transaction ends.
+func (s Set[T]) Load(ctx context.Context, tx pgx.Tx, id tandem.ID, lock bool) (v T, err error) {
+	a, err := tandem.ActorFrom(ctx)
+	if err != nil {
+		return v, err
+	}
+	tail := ""
+	if lock {
+		tail = " FOR NO KEY UPDATE OF " + s.alias()
+	}
+	return s.load(ctx, tx, a.Org, id, tail)
+}
+
+func (s Set[T]) load(ctx context.Context, tx pgx.Tx, org, id tandem.ID, tail string) (v T, err error) {
+	if _, err := tandem.ParseID(string(id)); err != nil {
+		return v, s.notFound()
+	}
+	sql := s.base() + " AND " + s.alias() + ".id = @id" + tail
+	rows, err := tx.Query(ctx, sql, pgx.StrictNamedArgs{"org": org, "id": id})
+	if err != nil {
+		return v, fmt.Errorf("get %s: %w", s.Noun, err)
+	}
+	got, err := pgx.CollectRows(rows, pgx.RowToStructByName[T])
+	if err != nil {
+		return v, fmt.Errorf("get %s: %w", s.Noun, err)
+	}
+	if len(got) == 0 {
+		return v, s.notFound()
+	}
+	return got[0], nil
+}

@@ -1,0 +1,341 @@
+package record
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/events"
+)
+
+// Create inserts v and emits Noun.created. Its id is v's own, or a fresh one when that is
+// empty; fields that are not declared Write or Once take the table's defaults. It returns
+// the record as the database holds it. A value that must be unique and is taken is Conflict.
+func (s Set[T]) Create(ctx context.Context, tx pgx.Tx, v T) (T, error) {
+	a, err := s.May(ctx, "write")
+	if err != nil {
+		return v, err
+	}
+	if err := s.check(&v); err != nil {
+		return v, err
+	}
+	id := s.id(&v)
+	if id == "" {
+		id = tandem.NewID()
+	}
+	cols, marks := []string{"org_id", "id"}, []string{"@org_id", "@id"}
+	args := pgx.StrictNamedArgs{"org_id": a.Org, "id": id}
+	l, rv := s.layout(), reflect.ValueOf(&v).Elem()
+	var changes []tandem.Change
+	for _, f := range s.Fields {
+		if !f.Write && !f.Once {
+			continue
+		}
+		val := l.value(rv, f.Name)
+		if !val.IsValid() {
+			return v, fmt.Errorf("create %s: no db tag %q", s.Noun, f.Name)
+		}
+		if isNone(val) {
+			continue // the column's default
+		}
+		cols, marks = append(cols, f.Name), append(marks, "@"+f.Name)
+		args[f.Name] = param(val)
+		changes = append(changes, change(f, reflect.Value{}, val))
+	}
+	sql := "INSERT INTO " + s.Table + " (" + strings.Join(cols, ", ") + ") VALUES (" + strings.Join(marks, ", ") + ")"
+	if _, err := tx.Exec(ctx, sql, args); err != nil {
+		return v, s.explain("create", err)
+	}
+	made, err := s.load(ctx, tx, a.Org, id, "")
+	if err != nil {
+		return v, err
+	}
+	return made, s.emit(ctx, tx, a, "created", &made, changes, "added the "+s.word()+s.name(&made))
+}
+
+// Patch changes the fields that raw, a JSON object, names, and emits Noun.updated with what
+// changed. Unknown and read-only fields are Invalid. With version not nil and not the row's
+// version, it is Conflict: somebody else changed the record first. A patch that changes
+// nothing writes nothing.
+func (s Set[T]) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawMessage, version *int64) (v T, err error) {
+	a, err := s.May(ctx, "write")
+	if err != nil {
+		return v, err
+	}
+	asked, err := s.asked(raw)
+	if err != nil {
+		return v, err
+	}
+	old, err := s.Load(ctx, tx, id, true)
+	if err != nil {
+		return v, err
+	}
+	if err := s.current(&old, version); err != nil {
+		return v, err
+	}
+	v = old
+	l, ov, nv := s.layout(), reflect.ValueOf(&old).Elem(), reflect.ValueOf(&v).Elem()
+	var wrong []tandem.FieldError
+	for _, f := range s.Fields {
+		part, ok := asked[f.Name]
+		if !ok {
+			continue
+		}
+		val := l.value(nv, f.Name)
+		fresh := reflect.New(val.Type()) // a fresh value: decoding into v would share old's slices and maps
+		if err := json.Unmarshal(part, fresh.Interface()); err != nil {
+			wrong = append(wrong, tandem.FieldError{Field: f.Name, Message: "This has the wrong type."})
+			continue
+		}
+		val.Set(fresh.Elem())
+	}
+	if len(wrong) > 0 {
+		return old, tandem.InvalidFields(wrong...)
+	}
+	if err := s.check(&v); err != nil {
+		return old, err
+	}
+	var sets, names []string
+	var changes []tandem.Change
+	args := pgx.StrictNamedArgs{"org_id": a.Org, "id": id}
+	for _, f := range s.Fields {
+		if _, ok := asked[f.Name]; !ok {
+			continue
+		}
+		was, now := l.value(ov, f.Name), l.value(nv, f.Name)
+		if same(was, now) {
+			continue
+		}
+		sets, names = append(sets, f.Name+" = @"+f.Name), append(names, strings.ReplaceAll(f.Name, "_", " "))
+		args[f.Name] = param(now)
+		changes = append(changes, change(f, was, now))
+	}
+	if len(sets) == 0 {
+		return old, nil
+	}
+	sql := "UPDATE " + s.Table + " SET " + strings.Join(sets, ", ") + s.touch() + " WHERE org_id = @org_id AND id = @id"
+	if _, err := tx.Exec(ctx, sql, args); err != nil {
+		return old, s.explain("update", err)
+	}
+	if v, err = s.load(ctx, tx, a.Org, id, ""); err != nil {
+		return old, err
+	}
+	return v, s.emit(ctx, tx, a, "updated", &v, changes, "changed the "+strings.Join(names, ", ")+" of the "+s.word()+s.name(&v))
+}
+
+// Archive hides a record from lists and Get, and emits Noun.archived. The version is as for Patch.
+func (s Set[T]) Archive(ctx context.Context, tx pgx.Tx, id tandem.ID, version *int64) error {
+	a, err := s.May(ctx, "write")
+	if err != nil {
+		return err
+	}
+	if !s.Archivable {
+		return tandem.Errorf(tandem.Conflict, "A %s cannot be archived.", s.word())
+	}
+	old, err := s.Load(ctx, tx, id, true)
+	if err != nil {
+		return err
+	}
+	if err := s.current(&old, version); err != nil {
+		return err
+	}
+	sql := "UPDATE " + s.Table + " SET archived_at = now()" + s.touch() + " WHERE org_id = @org_id AND id = @id"
+	if _, err := tx.Exec(ctx, sql, pgx.StrictNamedArgs{"org_id": a.Org, "id": id}); err != nil {
+		return s.explain("archive", err)
+	}
+	return s.emit(ctx, tx, a, "archived", &old, nil, "archived the "+s.word()+s.name(&old))
+}
+
+// touch is the SET of what every change of a row moves along.
+func (s Set[T]) touch() string {
+	var b string
+	if s.layout().has("updated_at") {
+		b += ", updated_at = now()"
+	}
+	if s.layout().has("version") {
+		b += ", version = version + 1"
+	}
+	return b
+}
+
+// asked reads the object of a patch and refuses what it may not name.
+func (s Set[T]) asked(raw json.RawMessage) (map[string]json.RawMessage, error) {
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &m); err != nil || m == nil {
+		return nil, tandem.Errorf(tandem.Invalid, "The body must be a JSON object with the fields to change.")
+	}
+	var wrong []tandem.FieldError
+	for name := range m {
+		if f, ok := s.field(name); !ok || !f.Write {
+			wrong = append(wrong, tandem.FieldError{Field: clip(name, 40), Message: "This field cannot be changed."})
+		}
+	}
+	if len(wrong) > 0 {
+		return nil, tandem.InvalidFields(wrong...)
+	}
+	return m, nil
+}
+
+// current compares the version the caller read with the row's.
+func (s Set[T]) current(v *T, version *int64) error {
+	if version == nil {
+		return nil
+	}
+	if have := s.layout().value(reflect.ValueOf(v).Elem(), "version"); !have.IsValid() || have.Int() != *version {
+		return tandem.Errorf(tandem.Conflict, "Somebody else changed this %s in the meantime. Load it again.", s.word())
+	}
+	return nil
+}
+
+// check refuses text that no database takes, then asks the entity.
+func (s Set[T]) check(v *T) error {
+	l, rv := s.layout(), reflect.ValueOf(v).Elem()
+	var wrong []tandem.FieldError
+	for _, f := range s.Fields {
+		if !f.Write && !f.Once {
+			continue
+		}
+		if msg := badValue(l.value(rv, f.Name)); msg != "" {
+			wrong = append(wrong, tandem.FieldError{Field: f.Name, Message: msg})
+		}
+	}
+	if len(wrong) > 0 {
+		return tandem.InvalidFields(wrong...)
+	}
+	if s.Check == nil {
+		return nil
+	}
+	return s.Check(v)
+}
+
+func badValue(v reflect.Value) string {
+	for v.IsValid() && v.Kind() == reflect.Pointer {
+		v = v.Elem()
+	}
+	if !v.IsValid() || isBytes(v) {
+		return ""
+	}
+	if v.Kind() == reflect.String {
+		return badText(v.String())
+	}
+	b, err := json.Marshal(v.Interface())
+	if err != nil {
+		return "This cannot be stored."
+	}
+	if bytes.Contains(b, []byte(`\u0000`)) {
+		return "Text may not hold NUL characters."
+	}
+	return ""
+}
+
+func isBytes(v reflect.Value) bool {
+	return v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8
+}
+
+func badText(s string) string {
+	switch {
+	case strings.ContainsRune(s, 0):
+		return "Text may not hold NUL characters."
+	case !utf8.ValidString(s):
+		return "Text must be UTF-8."
+	}
+	return ""
+}
+
+// isNone reports a nil pointer, slice or map: on Create the column keeps its default.
+func isNone(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
+		return v.IsNil()
+	}
+	return false
+}
+
+// param is a field as the driver wants it: a nil slice or map is an empty one, since
+// such columns are NOT NULL; bytes and pointers may be NULL.
+func param(v reflect.Value) any {
+	switch {
+	case v.Kind() == reflect.Slice && v.IsNil() && !isBytes(v):
+		return reflect.MakeSlice(v.Type(), 0, 0).Interface()
+	case v.Kind() == reflect.Map && v.IsNil():
+		return reflect.MakeMap(v.Type()).Interface()
+	}
+	return v.Interface()
+}
+
+func same(a, b reflect.Value) bool {
+	x, errX := json.Marshal(param(a))
+	y, errY := json.Marshal(param(b))
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+const maxChange = 500 // runes of a text that an event repeats
+
+func change(f Field, was, now reflect.Value) tandem.Change {
+	c := tandem.Change{Field: f.Name}
+	if f.Hidden {
+		return c
+	}
+	show := func(v reflect.Value) any {
+		for v.IsValid() && v.Kind() == reflect.Pointer {
+			v = v.Elem()
+		}
+		switch {
+		case !v.IsValid() || isBytes(v):
+			return nil
+		case v.Kind() == reflect.String:
+			return clip(v.String(), maxChange)
+		}
+		return v.Interface()
+	}
+	c.Old, c.New = show(was), show(now)
+	return c
+}
+
+// name is a record's label with a space before it, or nothing.
+func (s Set[T]) name(v *T) string {
+	val := s.layout().value(reflect.ValueOf(v).Elem(), s.Label)
+	if !val.IsValid() || val.Kind() != reflect.String || val.Len() == 0 {
+		return ""
+	}
+	return " " + clip(val.String(), 80)
+}
+
+func (s Set[T]) emit(ctx context.Context, tx pgx.Tx, a tandem.Actor, verb string, v *T, changes []tandem.Change, did string) error {
+	e := tandem.Event{
+		Noun: s.Noun, Verb: verb, Record: s.id(v), Changes: changes,
+		Description: a.Name + " " + did, Category: s.Category, Severity: "info",
+	}
+	if s.Lead != "" {
+		e.Lead, _ = s.layout().value(reflect.ValueOf(v).Elem(), s.Lead).Interface().(tandem.ID)
+	}
+	if _, err := events.Emit(ctx, tx, e); err != nil {
+		return fmt.Errorf("%s %s: %w", verb, s.Noun, err)
+	}
+	return nil
+}
+
+// explain gives a constraint's refusal its kind.
+func (s Set[T]) explain(verb string, err error) error {
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) {
+		switch pe.Code {
+		case "23505":
+			return tandem.Wrap(tandem.Conflict, err, "There is already a %s like this.", s.word())
+		case "23503":
+			return tandem.Wrap(tandem.Invalid, err, "The %s names something that does not exist.", s.word())
+		case "23502", "23514", "22001", "22003":
+			return tandem.Wrap(tandem.Invalid, err, "The %s has a value that is not allowed.", s.word())
+		}
+	}
+	return fmt.Errorf("%s %s: %w", verb, s.Noun, err)
+}

@@ -1,0 +1,65 @@
+package team
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Permissions lists every permission there is, sorted.
+var Permissions = []string{
+	"board:read", "channel:read", "channel:write", "contact:read", "contact:write",
+	"conversation:claim", "conversation:read", "conversation:reply", "conversation:takeover",
+	"handoff:decide", "handoff:request", "inbound:write", "knowledge:read", "knowledge:write",
+	"lead:read", "lead:write", "member:read", "member:write", "run:read",
+}
+
+// Roles by name. What a role may do is fixed; what an API key may do is its member's
+// role cut down to the key's scopes.
+const (
+	Owner  = "owner"
+	Admin  = "admin"
+	Agent  = "agent"
+	Viewer = "viewer"
+	AIRole = "ai"
+)
+
+var roles = map[string]map[string]bool{
+	Owner:  only(func(string) bool { return true }),
+	Admin:  only(func(string) bool { return true }),
+	Agent:  only(func(p string) bool { return p != "member:write" && p != "channel:write" }),
+	Viewer: only(func(p string) bool { return strings.HasSuffix(p, ":read") }),
+	AIRole: only(func(p string) bool {
+		return slices.Contains([]string{
+			"conversation:read", "conversation:reply", "conversation:claim", "handoff:request", "contact:read",
+			"lead:read", "lead:write", "knowledge:read", "member:read", "board:read",
+		}, p)
+	}),
+}
+
+func only(may func(string) bool) map[string]bool {
+	m := map[string]bool{}
+	for _, p := range Permissions {
+		if may(p) {
+			m[p] = true
+		}
+	}
+	return m
+}
+
+// Grants returns the permissions of a role; an unknown role has none. The map is the caller's own.
+func Grants(role string) map[string]bool {
+	if g := maps.Clone(roles[role]); g != nil {
+		return g
+	}
+	return map[string]bool{}
+}
+
+// scoped cuts a role's permissions down to scopes; no scopes means all of them.
+func scoped(role string, scopes []string) map[string]bool {
+	g := Grants(role)
+	if len(scopes) > 0 {
+		maps.DeleteFunc(g, func(p string, _ bool) bool { return !slices.Contains(scopes, p) })
+	}
+	return g
+}
