@@ -1,0 +1,189 @@
+package events
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/bus"
+	"github.com/tandemhq/tandem/internal/pg"
+)
+
+// Subscription is one independent reader of facts.
+type Subscription struct {
+	// Name is what processed and dead_letters rows remember it by. It never changes.
+	Name string
+	// Topics are "noun.verb", "noun.*", "*" (every event) or "out" (every command to send).
+	Topics []string
+	// Workers bounds how many facts are handled at once; 0 means 1.
+	Workers int
+	// MaxDeliver is how often a failing fact is tried before it becomes a dead letter; 0 means 5.
+	// Tries that end in Unavailable or Throttled do not count.
+	MaxDeliver int
+	// Apply makes the effect inside tx. Effect and memory commit together, so it happens exactly once.
+	Apply func(ctx context.Context, tx pgx.Tx, f Fact) error
+	// Handle opens its own transactions, or calls the outside world. It may run again for the same
+	// fact after a crash, and must bear that. Exactly one of Apply and Handle is set.
+	Handle func(ctx context.Context, f Fact) error
+}
+
+// Consume runs one subscription until ctx ends and then returns nil. The ctx that Apply and
+// Handle get carries Tandem itself as actor of the fact's organization, on the event's causal
+// chain. A fact that fails for good becomes a row of dead_letters and counts as processed.
+func Consume(ctx context.Context, db *pg.DB, b *bus.Bus, s Subscription) error {
+	if (s.Apply == nil) == (s.Handle == nil) {
+		return tandem.Errorf(tandem.Invalid, "The subscription %q needs exactly one of Apply and Handle.", s.Name)
+	}
+	subjects := make([]string, len(s.Topics))
+	for i, t := range s.Topics {
+		subject, err := topicSubject(t)
+		if err != nil {
+			return err
+		}
+		subjects[i] = subject
+	}
+	r := &reader{db: db, s: s}
+	return b.Consume(ctx, bus.Consumer{Name: s.Name, Subjects: subjects, Workers: s.Workers, MaxDeliver: s.MaxDeliver, Handle: r.handle, Dead: r.dead})
+}
+
+func topicSubject(topic string) (string, error) {
+	noun, verb, _ := strings.Cut(topic, ".")
+	switch {
+	case topic == TopicOut:
+		return "out.>", nil
+	case topic == "*":
+		return "ev.>", nil
+	case word(noun) && (word(verb) || verb == "*"):
+		return "ev.*." + topic, nil
+	}
+	return "", tandem.Errorf(tandem.Invalid, "The topic %q is not of the form noun.verb.", topic)
+}
+
+type reader struct {
+	db *pg.DB
+	s  Subscription
+}
+
+// One statement remembers the fact and reads the causal chain of its event.
+const applySQL = `
+	WITH p AS (INSERT INTO processed (consumer, msg_id) VALUES (@consumer, @id) ON CONFLICT DO NOTHING RETURNING 1)
+	SELECT EXISTS (SELECT FROM p), (SELECT chain_id::text FROM events WHERE org_id = @org AND id = @id)`
+
+const lookSQL = `
+	SELECT NOT EXISTS (SELECT FROM processed WHERE consumer = @consumer AND msg_id = @id),
+	       (SELECT chain_id::text FROM events WHERE org_id = @org AND id = @id)`
+
+const rememberSQL = `INSERT INTO processed (consumer, msg_id) VALUES (@consumer, @id) ON CONFLICT DO NOTHING`
+
+func (r *reader) handle(ctx context.Context, m bus.Msg) error {
+	f, err := decode(m)
+	if err != nil {
+		return err
+	}
+	ctx = systemOf(ctx, f.Org)
+	if r.s.Apply != nil {
+		return r.db.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+			ctx, fresh, err := r.look(ctx, tx, applySQL, f)
+			if err != nil || !fresh {
+				return err
+			}
+			return r.s.Apply(ctx, tx, f)
+		})
+	}
+	var fresh bool
+	hctx := ctx
+	err = r.db.Read(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+		hctx, fresh, err = r.look(ctx, tx, lookSQL, f)
+		return err
+	})
+	if err != nil || !fresh {
+		return err
+	}
+	if err := r.s.Handle(hctx, f); err != nil {
+		return err
+	}
+	return r.db.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, rememberSQL, pgx.StrictNamedArgs{"consumer": r.s.Name, "id": f.ID})
+		return wrap(err, "remember the fact")
+	})
+}
+
+// look runs applySQL or lookSQL: whether the fact is new to this consumer, and ctx on its event's chain.
+func (r *reader) look(ctx context.Context, tx pgx.Tx, q string, f Fact) (context.Context, bool, error) {
+	args := pgx.StrictNamedArgs{"consumer": r.s.Name, "id": f.ID, "org": f.Org}
+	var fresh bool
+	var chain *tandem.ID
+	if err := tx.QueryRow(ctx, q, args).Scan(&fresh, &chain); err != nil {
+		return ctx, false, fmt.Errorf("look the fact up: %w", err)
+	}
+	if chain != nil {
+		ctx = tandem.WithActor(ctx, tandem.Actor{Org: f.Org, Kind: tandem.System, Name: "Tandem", Chain: *chain})
+	}
+	return ctx, fresh, nil
+}
+
+const deadSQL = `
+	WITH p AS (INSERT INTO processed (consumer, msg_id) VALUES (@consumer, @msg) ON CONFLICT DO NOTHING RETURNING 1)
+	INSERT INTO dead_letters (org_id, id, consumer, msg_id, subject, body, error, tries)
+	SELECT @org, @id, @consumer, @msg, @subject, @body, @error, @tries FROM p
+	ON CONFLICT (org_id, consumer, msg_id) DO NOTHING`
+
+// dead keeps the fact as a dead letter and as processed, in one transaction. A fact that was
+// processed all the same, by another delivery, leaves none.
+func (r *reader) dead(ctx context.Context, m bus.Msg, cause error) error {
+	org, id, ok := names(m)
+	if !ok {
+		slog.ErrorContext(ctx, "a message that names no organization is dropped", "consumer", r.s.Name, "subject", m.Subject, "err", cause)
+		return nil
+	}
+	return r.db.Tx(systemOf(ctx, org), func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, deadSQL, pgx.StrictNamedArgs{
+			"consumer": r.s.Name, "msg": id, "org": org, "id": tandem.NewID(),
+			"subject": m.Subject, "body": m.Body, "error": clean(cause.Error()), "tries": m.Delivered,
+		})
+		return wrap(err, "keep a dead letter")
+	})
+}
+
+func decode(m bus.Msg) (Fact, error) {
+	var f Fact
+	if err := json.Unmarshal(m.Body, &f); err != nil {
+		return f, tandem.Wrap(tandem.Invalid, err, "The message is not a fact.")
+	}
+	_, err1 := tandem.ParseID(string(f.ID))
+	_, err2 := tandem.ParseID(string(f.Org))
+	if err1 != nil || err2 != nil {
+		return f, tandem.Errorf(tandem.Invalid, "The message names no event or organization.")
+	}
+	return f, nil
+}
+
+// names finds out whose message it is, from its body or else from its envelope.
+func names(m bus.Msg) (org, id tandem.ID, ok bool) {
+	if f, err := decode(m); err == nil {
+		return f.Org, f.ID, true
+	}
+	token := strings.SplitN(m.Subject, ".", 3)
+	if len(token) < 3 {
+		return "", "", false
+	}
+	org, err1 := tandem.ParseID(token[1])
+	id, err2 := tandem.ParseID(string(m.ID))
+	return org, id, err1 == nil && err2 == nil
+}
+
+const maxErrorText = 4000
+
+// clean makes s fit for a text column.
+func clean(s string) string {
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, "?"), "\x00", "")
+	if len(s) > maxErrorText {
+		s = strings.ToValidUTF8(s[:maxErrorText], "")
+	}
+	return s
+}

@@ -1,0 +1,139 @@
+// Package events writes facts and carries them to whoever reacts to them.
+//
+// Emit puts a fact and its outbox row into the transaction of the change it describes. The
+// Drain publishes outbox rows in order, seals events into each organization's hash chain, and
+// publishes again whatever the bus has lost. Consume applies facts exactly once, by a row of
+// the table processed in the transaction of the effect. PostgreSQL holds everything; the bus
+// only wakes.
+package events
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tandemhq/tandem"
+)
+
+// Fact is what travels on the bus about one event or command: ids only, so that a reader
+// always looks at the database as it is now.
+type Fact struct {
+	ID     tandem.ID `json:"id"` // the event's id, or the command's
+	Org    tandem.ID `json:"org"`
+	Topic  string    `json:"topic"` // noun.verb of an event; "out" for a command to send
+	Record tandem.ID `json:"record_id"`
+}
+
+// TopicOut is the topic of commands that hand a message to a channel.
+const TopicOut = "out"
+
+const emitSQL = `
+	WITH e AS (
+		INSERT INTO events (org_id, id, noun, verb, record_id, actor_id, actor_kind, actor_name, on_behalf_of,
+		                    changes, description, category, severity, conversation_id, lead_id, chain_id, at)
+		VALUES (@org, @id, @noun, @verb, @record, @actor, @actor_kind, @actor_name, @on_behalf,
+		        @changes, @description, @category, @severity, @conversation, @lead, @chain, coalesce(@at, now()))
+		RETURNING org_id, id, record_id)
+	INSERT INTO outbox (org_id, msg_id, topic, subject, record_id)
+	SELECT org_id, id, @topic, @subject, record_id FROM e`
+
+// Emit records that something happened, in tx, and queues it for the bus. It takes the
+// organization, actor and causal chain from ctx, and fills ID, Actor, Chain, At (the
+// transaction's time) and Severity ("info") where e leaves them empty. It returns the event's
+// id. Without an actor it is Unauthenticated; an event without noun, verb, record, description
+// or category is Internal, because only our own code can make one.
+func Emit(ctx context.Context, tx pgx.Tx, e tandem.Event) (tandem.ID, error) {
+	id, args, err := emitArgs(ctx, e)
+	if err != nil {
+		return "", err
+	}
+	if _, err := tx.Exec(ctx, emitSQL, args); err != nil {
+		return "", fmt.Errorf("emit %s: %w", e.Topic(), err)
+	}
+	return id, nil
+}
+
+// Queue is Emit as one statement of a batch, for code that writes many rows in one round trip.
+func Queue(ctx context.Context, b *pgx.Batch, e tandem.Event) (tandem.ID, error) {
+	id, args, err := emitArgs(ctx, e)
+	if err != nil {
+		return "", err
+	}
+	b.Queue(emitSQL, args)
+	return id, nil
+}
+
+func emitArgs(ctx context.Context, e tandem.Event) (tandem.ID, pgx.StrictNamedArgs, error) {
+	a, err := tandem.ActorFrom(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	if e.Org != "" && e.Org != a.Org {
+		return "", nil, fmt.Errorf("emit %s: the event belongs to another organization than the actor", e.Topic())
+	}
+	e.Org = a.Org
+	if !word(e.Noun) || !word(e.Verb) || e.Record == "" || e.Description == "" || e.Category == "" {
+		return "", nil, fmt.Errorf("emit %q: an event needs a noun, a verb, a record, a description and a category", e.Topic())
+	}
+	if e.ID == "" {
+		e.ID = tandem.NewID()
+	}
+	if e.Actor.Kind == "" {
+		e.Actor = tandem.ActorStamp{ID: a.Member, Kind: a.Kind, Name: a.Name, OnBehalf: a.OnBehalf}
+	}
+	if e.Chain == "" {
+		e.Chain = tandem.ChainFrom(ctx)
+	}
+	if e.Severity == "" {
+		e.Severity = "info"
+	}
+	if e.Changes == nil {
+		e.Changes = []tandem.Change{}
+	}
+	changes, err := json.Marshal(e.Changes)
+	if err != nil {
+		return "", nil, fmt.Errorf("emit %s: encode the changes: %w", e.Topic(), err)
+	}
+	args := pgx.StrictNamedArgs{
+		"org": e.Org, "id": e.ID, "noun": e.Noun, "verb": e.Verb, "record": e.Record,
+		"actor": e.Actor.ID.Ptr(), "actor_kind": string(e.Actor.Kind), "actor_name": e.Actor.Name, "on_behalf": e.Actor.OnBehalf.Ptr(),
+		"changes": string(changes), "description": e.Description, "category": e.Category, "severity": e.Severity,
+		"conversation": e.Conv.Ptr(), "lead": e.Lead.Ptr(), "chain": e.Chain, "at": nil,
+		"topic": e.Topic(), "subject": e.Subject(),
+	}
+	if !e.At.IsZero() {
+		args["at"] = e.At
+	}
+	return e.ID, args, nil
+}
+
+// Command queues, in tx, a wake-up that is not a fact: hand the message record to its channel.
+// The subject is out.<org>.<kind>.<channel>.
+func Command(ctx context.Context, tx pgx.Tx, subject string, record tandem.ID) error {
+	a, err := tandem.ActorFrom(ctx)
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(subject, "out."+string(a.Org)+".") || record == "" {
+		return fmt.Errorf("command %q: it needs a record and a subject of the actor's organization", subject)
+	}
+	const q = `INSERT INTO outbox (org_id, msg_id, topic, subject, record_id) VALUES (@org, @id, @topic, @subject, @record)`
+	_, err = tx.Exec(ctx, q, pgx.StrictNamedArgs{"org": a.Org, "id": tandem.NewID(), "topic": TopicOut, "subject": subject, "record": record})
+	if err != nil {
+		return fmt.Errorf("command %s: %w", subject, err)
+	}
+	return nil
+}
+
+// word accepts what may stand between the dots of a subject: lower-case letters, digits and "_".
+func word(s string) bool {
+	for _, c := range s {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 60
+}

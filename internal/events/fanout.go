@@ -1,0 +1,144 @@
+package events
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync"
+
+	"github.com/tandemhq/tandem"
+)
+
+// Note is something that just happened, for a live view. It is a hint: the reader looks at the
+// database for what is true now.
+type Note struct {
+	Fact   Fact   // of an event; empty for a signal
+	Signal string // what follows sig.<org>. in a signal's subject; empty for an event
+	Body   []byte // of a signal
+	Lost   bool   // notes were lost, so read everything anew
+}
+
+// Fanout hands every event and signal on the bus to the live views of its organization. One per
+// process is enough.
+type Fanout struct {
+	stops []func()
+
+	mu   sync.Mutex
+	orgs map[tandem.ID]map[*watcher]struct{}
+	shut bool
+}
+
+type watcher struct{ ch chan Note }
+
+// NewFanout starts to listen, with the bus's Listen, to ev.> and sig.>.
+func NewFanout(listen func(subject string, fn func(subject string, body []byte)) (stop func(), err error)) (*Fanout, error) {
+	f := &Fanout{orgs: map[tandem.ID]map[*watcher]struct{}{}}
+	for _, subject := range []string{"ev.>", "sig.>"} {
+		stop, err := listen(subject, f.hear)
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		f.stops = append(f.stops, stop)
+	}
+	return f, nil
+}
+
+// Subscribe returns a channel of org's notes that holds at most buffer of them (at least 2), and
+// a function that ends it and closes the channel. A reader that is too slow loses all that it
+// has not read and gets one note with Lost set in its place; so does everybody after the
+// connection to the bus was away. Nobody ever waits for a reader.
+func (f *Fanout) Subscribe(org tandem.ID, buffer int) (<-chan Note, func()) {
+	w := &watcher{ch: make(chan Note, max(buffer, 2))}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.shut {
+		close(w.ch)
+		return w.ch, func() {}
+	}
+	if f.orgs[org] == nil {
+		f.orgs[org] = map[*watcher]struct{}{}
+	}
+	f.orgs[org][w] = struct{}{}
+	return w.ch, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if _, ok := f.orgs[org][w]; !ok {
+			return
+		}
+		delete(f.orgs[org], w)
+		if len(f.orgs[org]) == 0 {
+			delete(f.orgs, org)
+		}
+		close(w.ch)
+	}
+}
+
+// hear takes one message of the bus. An empty subject says that messages were missed.
+func (f *Fanout) hear(subject string, body []byte) {
+	if subject == "" {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for _, ws := range f.orgs {
+			for w := range ws {
+				w.overflow()
+			}
+		}
+		return
+	}
+	token := strings.SplitN(subject, ".", 3)
+	if len(token) < 3 {
+		return
+	}
+	org := tandem.ID(token[1])
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ws := f.orgs[org]
+	if len(ws) == 0 {
+		return
+	}
+	n := Note{Signal: token[2], Body: body}
+	if token[0] == "ev" {
+		n = Note{}
+		if json.Unmarshal(body, &n.Fact) != nil || n.Fact.Org != org {
+			return
+		}
+	}
+	for w := range ws {
+		select {
+		case w.ch <- n:
+		default:
+			w.overflow()
+			w.ch <- n // there is room: only hear sends, under f.mu
+		}
+	}
+}
+
+// overflow throws away what the reader has not read and says so.
+func (w *watcher) overflow() {
+	for {
+		select {
+		case <-w.ch:
+			continue
+		default:
+		}
+		break
+	}
+	w.ch <- Note{Lost: true}
+}
+
+// Close stops listening and closes the channels of all readers.
+func (f *Fanout) Close() error {
+	for _, stop := range f.stops {
+		stop()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.shut = true
+	for org, ws := range f.orgs {
+		for w := range ws {
+			close(w.ch)
+		}
+		delete(f.orgs, org)
+	}
+	return nil
+}

@@ -1,0 +1,230 @@
+// Package timers makes things happen later: one row per kind and record, fired once, on the
+// database's clock. A timer survives any crash, and its effect commits together with its end.
+package timers
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/pg"
+)
+
+const setSQL = `
+	INSERT INTO timers (kind, org_id, record_id, due_at) VALUES (@kind, @org, @record, now() + make_interval(secs => @after))
+	ON CONFLICT (kind, org_id, record_id) DO UPDATE SET due_at = excluded.due_at`
+
+// Set arranges in tx that the handler of kind runs for record after the given time, counted
+// from the start of tx on the database's clock. A timer of the same kind and record is moved.
+func Set(ctx context.Context, tx pgx.Tx, kind string, record tandem.ID, after time.Duration) error {
+	a, err := tandem.ActorFrom(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, setSQL, pgx.StrictNamedArgs{"kind": kind, "org": a.Org, "record": record, "after": after.Seconds()})
+	if err != nil {
+		return fmt.Errorf("set timer %s: %w", kind, err)
+	}
+	return nil
+}
+
+// Clear takes the timer back in tx. One that does not exist is no error.
+func Clear(ctx context.Context, tx pgx.Tx, kind string, record tandem.ID) error {
+	a, err := tandem.ActorFrom(ctx)
+	if err != nil {
+		return err
+	}
+	const q = `DELETE FROM timers WHERE kind = @kind AND org_id = @org AND record_id = @record`
+	if _, err := tx.Exec(ctx, q, pgx.StrictNamedArgs{"kind": kind, "org": a.Org, "record": record}); err != nil {
+		return fmt.Errorf("clear timer %s: %w", kind, err)
+	}
+	return nil
+}
+
+// Handler does what a timer is for, in the transaction that ends the timer. It may Set the same
+// timer again.
+type Handler = func(ctx context.Context, tx pgx.Tx, record tandem.ID) error
+
+// Runner fires due timers. Any number may run at once, in one process or in many.
+type Runner struct {
+	DB *pg.DB
+	// Handlers by kind. Timers of other kinds are left alone.
+	Handlers map[string]Handler
+	// Every is how often to look for due timers; 0 means 500 ms.
+	Every time.Duration
+	// Workers bounds how many timers fire at once, and so how many connections are used; 0 means 2.
+	Workers int
+	// Late, when set, is told how long after its time each timer fired.
+	Late   func(kind string, late time.Duration)
+	Logger *slog.Logger // nil means slog.Default
+
+	mu    sync.Mutex
+	fails map[key]int
+}
+
+type key struct {
+	kind        string
+	org, record tandem.ID
+}
+
+const (
+	handlerTimeout = 30 * time.Second
+	minBackoff     = time.Second
+	maxBackoff     = 5 * time.Minute
+	maxRemembered  = 10_000
+)
+
+// Run fires timers until ctx ends and then returns nil, after the handlers that run have come
+// to their end.
+func (r *Runner) Run(ctx context.Context) error {
+	if r.Logger == nil {
+		r.Logger = slog.Default()
+	}
+	if r.Every <= 0 {
+		r.Every = 500 * time.Millisecond
+	}
+	if r.Workers <= 0 {
+		r.Workers = 2
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	slots := make(chan struct{}, r.Workers)
+	t := time.NewTicker(r.Every)
+	defer t.Stop()
+	for {
+		// At most one new worker each time: it goes on while timers are due, so a slow handler
+		// occupies its own slot and never the others'.
+		r.spawn(ctx, slots, &wg)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+}
+
+func (r *Runner) spawn(ctx context.Context, slots chan struct{}, wg *sync.WaitGroup) {
+	select {
+	case slots <- struct{}{}:
+	default:
+		return
+	}
+	wg.Go(func() {
+		defer func() { <-slots }()
+		for first := true; ctx.Err() == nil; first = false {
+			found, err := r.fire(ctx, func() {
+				if first {
+					r.spawn(ctx, slots, wg) // there may be more than one due: help each other
+				}
+			})
+			if err != nil && ctx.Err() == nil {
+				r.Logger.WarnContext(ctx, "timers wait", "err", err)
+			}
+			if err != nil || !found {
+				return
+			}
+		}
+	})
+}
+
+const dueSQL = `
+	SELECT kind, org_id::text, record_id::text, extract(epoch FROM clock_timestamp() - due_at)::float8 FROM timers
+	WHERE due_at <= clock_timestamp() AND kind = ANY(@kinds) ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED`
+
+const endSQL = `DELETE FROM timers WHERE kind = @kind AND org_id = @org AND record_id = @record`
+
+const backoffSQL = `
+	UPDATE timers SET due_at = clock_timestamp() + make_interval(secs => @wait)
+	WHERE kind = @kind AND org_id = @org AND record_id = @record`
+
+// fire runs the handler of the timer that is due longest and that nobody else holds. The
+// handler and the end of the timer stand in a savepoint: a failing handler leaves no trace but
+// a later time to try again.
+func (r *Runner) fire(ctx context.Context, held func()) (found bool, err error) {
+	// A handler that has begun may finish although we are stopping.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handlerTimeout)
+	defer cancel()
+	var k key
+	var late float64
+	var failure error
+	err = r.DB.Global(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		found, failure = false, nil
+		kinds := slices.Collect(maps.Keys(r.Handlers))
+		err := tx.QueryRow(ctx, dueSQL, pgx.StrictNamedArgs{"kinds": kinds}).Scan(&k.kind, &k.org, &k.record, &late)
+		if pg.NoRows(err) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("look for due timers: %w", err)
+		}
+		found = true
+		held()
+		failure = r.run(ctx, tx, k)
+		if failure == nil {
+			return nil
+		}
+		_, err = tx.Exec(ctx, backoffSQL, pgx.StrictNamedArgs{"kind": k.kind, "org": k.org, "record": k.record, "wait": r.backoff(k).Seconds()})
+		if err != nil {
+			return fmt.Errorf("put timer %s off: %w", k.kind, err)
+		}
+		return nil
+	})
+	switch {
+	case err != nil || !found:
+		return found, err
+	case failure != nil:
+		r.Logger.ErrorContext(ctx, "timer failed; it will be tried again", "kind", k.kind, "org", k.org, "record", k.record, "err", failure)
+	default:
+		r.forget(k)
+		if r.Late != nil {
+			r.Late(k.kind, time.Duration(late*float64(time.Second)))
+		}
+	}
+	return true, nil
+}
+
+func (r *Runner) run(ctx context.Context, tx pgx.Tx, k key) error {
+	ctx = tandem.WithActor(ctx, tandem.Actor{Org: k.org, Kind: tandem.System, Name: "Tandem", Chain: tandem.NewID()})
+	return pgx.BeginFunc(ctx, tx, func(sp pgx.Tx) (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				r.Logger.ErrorContext(ctx, "panic in a timer", "kind", k.kind, "record", k.record, "panic", p, "stack", string(debug.Stack()))
+				err = fmt.Errorf("panic: %v", p)
+			}
+		}()
+		if err := pg.EnterOrg(ctx, sp, k.org); err != nil {
+			return err
+		}
+		// Ended first, so that the handler can set the same timer again.
+		if _, err := sp.Exec(ctx, endSQL, pgx.StrictNamedArgs{"kind": k.kind, "org": k.org, "record": k.record}); err != nil {
+			return fmt.Errorf("end the timer: %w", err)
+		}
+		return r.Handlers[k.kind](ctx, sp, k.record)
+	})
+}
+
+// backoff counts a failure and returns how long to wait. The count lives in this process only:
+// after a restart a failing timer starts over at one second.
+func (r *Runner) backoff(k key) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fails == nil || len(r.fails) >= maxRemembered {
+		r.fails = map[key]int{}
+	}
+	r.fails[k]++
+	return min(minBackoff<<min(r.fails[k]-1, 20), maxBackoff)
+}
+
+func (r *Runner) forget(k key) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.fails, k)
+}
