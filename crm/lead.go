@@ -1,0 +1,352 @@
+package crm
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/events"
+	"github.com/tandemhq/tandem/internal/pg"
+	"github.com/tandemhq/tandem/internal/record"
+)
+
+// Lead is one chance of business with a contact, on a stage of a board.
+type Lead struct {
+	ID             tandem.ID                `json:"id" db:"id"`
+	Title          string                   `json:"title" db:"title"`
+	Contact        LeadContact              `json:"contact" db:"contact"`
+	BoardID        tandem.ID                `json:"board_id" db:"board_id"`
+	Stage          LeadStage                `json:"stage" db:"stage"`
+	Assignee       *tandem.MemberRef        `json:"assignee" db:"assignee"`
+	Source         string                   `json:"source" db:"source"`
+	Value          *Money                   `json:"value" db:"value"`
+	Priority       string                   `json:"priority" db:"priority" enum:"low,normal,high,urgent"`
+	Temperature    string                   `json:"temperature" db:"temperature" enum:"cold,warm,hot"`
+	Tags           []string                 `json:"tags" db:"tags" nullable:"false"`
+	Custom         map[string]any           `json:"custom" db:"custom" nullable:"false"`
+	Qualification  map[string]Qualification `json:"qualification" db:"-" nullable:"false"` // by field; only what is known
+	Conversations  []tandem.ID              `json:"conversation_ids,omitempty" db:"-"`     // only from Get, at most 100
+	Closed         bool                     `json:"-" db:"closed"`                         // on a won or lost stage
+	StageChangedAt time.Time                `json:"stage_changed_at" db:"stage_changed_at"`
+	CreatedAt      time.Time                `json:"created_at" db:"created_at"`
+	UpdatedAt      time.Time                `json:"updated_at" db:"updated_at"`
+	Version        int64                    `json:"version" db:"version"`
+}
+
+// LeadContact is a lead's contact as the lead shows it.
+type LeadContact struct {
+	ID      tandem.ID `json:"id"`
+	Name    string    `json:"name"`
+	Company string    `json:"company"`
+}
+
+// LeadStage is a lead's stage as the lead shows it.
+type LeadStage struct {
+	ID   tandem.ID `json:"id"`
+	Name string    `json:"name"`
+	Kind string    `json:"kind" enum:"open,won,lost"`
+}
+
+type leads struct{ record.Set[Lead] }
+
+// Leads is the set of leads.
+var Leads = leads{record.Set[Lead]{
+	Noun: "lead", Table: "leads", Alias: "l",
+	Select: `SELECT l.id, l.title, l.board_id, l.source, l.priority, l.temperature, l.tags, l.custom, l.closed,
+		l.stage_changed_at, l.created_at, l.updated_at, l.version,
+		jsonb_build_object('id', c.id, 'name', c.name, 'company', c.company) AS contact,
+		jsonb_build_object('id', s.id, 'name', s.name, 'kind', s.kind) AS stage,
+		CASE WHEN m.id IS NOT NULL THEN jsonb_build_object('id', m.id, 'kind', m.kind, 'name', m.name) END AS assignee,
+		CASE WHEN l.value_minor IS NOT NULL THEN jsonb_build_object('minor', l.value_minor, 'currency', l.currency) END AS value
+	FROM leads l
+	JOIN contacts c ON c.org_id = l.org_id AND c.id = l.contact_id
+	JOIN stages s ON s.org_id = l.org_id AND s.id = l.stage_id
+	LEFT JOIN members m ON m.org_id = l.org_id AND m.id = l.assignee_id`,
+	Fields: []record.Field{
+		{Name: "board_id", Type: record.ID, Filter: true},
+		{Name: "stage_id", Type: record.ID, Filter: true},
+		{Name: "contact_id", Type: record.ID, Filter: true},
+		{Name: "assignee_id", Type: record.ID, Filter: true},
+		{Name: "closed", Type: record.Bool, Filter: true},
+		{Name: "title", Write: true}, {Name: "source", Write: true}, {Name: "priority", Filter: true, Write: true},
+		{Name: "temperature", Filter: true, Write: true}, {Name: "tags", Write: true}, {Name: "custom", Write: true},
+	},
+	Search:     []string{"l.title", "c.name", "c.company"},
+	Archivable: true, Label: "title", Lead: "id", Category: "crm", Check: checkLead,
+}}
+
+var (
+	priorities   = map[string]bool{"low": true, "normal": true, "high": true, "urgent": true}
+	temperatures = map[string]bool{"cold": true, "warm": true, "hot": true}
+)
+
+func checkLead(l *Lead) error {
+	var wrong []tandem.FieldError
+	if l.Title = strings.TrimSpace(l.Title); l.Title == "" || len([]rune(l.Title)) > 300 {
+		wrong = append(wrong, tandem.FieldError{Field: "title", Message: "A lead needs a title of at most 300 characters."})
+	}
+	if !priorities[l.Priority] {
+		wrong = append(wrong, tandem.FieldError{Field: "priority", Message: "Choose low, normal, high or urgent."})
+	}
+	if !temperatures[l.Temperature] {
+		wrong = append(wrong, tandem.FieldError{Field: "temperature", Message: "Choose cold, warm or hot."})
+	}
+	if len(l.Custom) > maxCustom {
+		wrong = append(wrong, tandem.FieldError{Field: "custom", Message: "There may be at most 100 custom fields."})
+	}
+	if wrong = l.Value.check(wrong); len(wrong) > 0 {
+		return tandem.InvalidFields(wrong...)
+	}
+	if l.Tags != nil {
+		l.Tags = cleanTags(l.Tags)
+	}
+	return nil
+}
+
+// Create is refused: a lead opens through OpenOrFind, which keeps one open lead per contact and board.
+func (leads) Create(context.Context, pgx.Tx, Lead) (Lead, error) {
+	return Lead{}, tandem.Errorf(tandem.Invalid, "A lead is opened for a contact on a board.")
+}
+
+// List returns one page of leads with what is known of each.
+func (s leads) List(ctx context.Context, tx pgx.Tx, q tandem.Query) (tandem.Page[Lead], error) {
+	p, err := s.Set.List(ctx, tx, q)
+	if err != nil {
+		return p, err
+	}
+	return p, withQualification(ctx, tx, p.Items)
+}
+
+const sqlLeadConversations = `
+SELECT id FROM conversations WHERE org_id = @org AND lead_id = @lead ORDER BY last_message_at DESC LIMIT 100`
+
+// Get returns one lead with what is known of it and its conversations, the latest first.
+func (s leads) Get(ctx context.Context, tx pgx.Tx, id tandem.ID) (Lead, error) {
+	if _, err := s.May(ctx, "read"); err != nil {
+		return Lead{}, err
+	}
+	l, err := s.whole(ctx, tx, id)
+	if err != nil {
+		return l, err
+	}
+	a, err := tandem.ActorFrom(ctx)
+	if err != nil {
+		return l, err
+	}
+	rows, err := tx.Query(ctx, sqlLeadConversations, pgx.StrictNamedArgs{"org": a.Org, "lead": id})
+	if err != nil {
+		return l, fmt.Errorf("get lead's conversations: %w", err)
+	}
+	if l.Conversations, err = pgx.CollectRows(rows, pgx.RowTo[tandem.ID]); err != nil {
+		return l, fmt.Errorf("get lead's conversations: %w", err)
+	}
+	return l, nil
+}
+
+// Patch changes a lead as record.Set does.
+func (s leads) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawMessage, version *int64) (Lead, error) {
+	if _, err := s.Set.Patch(ctx, tx, id, raw, version); err != nil {
+		return Lead{}, err
+	}
+	return s.whole(ctx, tx, id)
+}
+
+// whole loads a lead with its qualification.
+func (s leads) whole(ctx context.Context, tx pgx.Tx, id tandem.ID) (Lead, error) {
+	l, err := s.Load(ctx, tx, id, false)
+	if err != nil {
+		return l, err
+	}
+	one := []Lead{l}
+	err = withQualification(ctx, tx, one)
+	return one[0], err
+}
+
+// Move puts a lead on another stage of its board and closes or reopens it as the stage
+// says. AI members may not move a lead to or away from won or lost: that is Forbidden.
+// A stage of another board is Invalid. Reopening is Conflict while the contact has another
+// open lead on the board. A move to the stage where the lead is does nothing.
+func (s leads) Move(ctx context.Context, tx pgx.Tx, lead, stage tandem.ID) (Lead, error) {
+	a, err := s.May(ctx, "write")
+	if err != nil {
+		return Lead{}, err
+	}
+	l, err := s.Load(ctx, tx, lead, true)
+	if err != nil {
+		return l, err
+	}
+	to, err := stageByID(ctx, tx, a.Org, stage)
+	if err != nil && tandem.KindOf(err) != tandem.NotFound {
+		return l, err
+	}
+	if err != nil || to.BoardID != l.BoardID {
+		return l, tandem.InvalidFields(tandem.FieldError{Field: "stage_id", Message: "This is not a stage of the lead's board."})
+	}
+	if to.ID == l.Stage.ID {
+		return s.whole(ctx, tx, lead)
+	}
+	if byMachine(a) && (to.Kind != "open" || l.Closed) {
+		return l, tandem.Errorf(tandem.Forbidden, "Only a person may move a lead to or from a stage that is won or lost.")
+	}
+	const sqlMove = `
+UPDATE leads SET stage_id = @stage, closed = @closed, stage_changed_at = now(), updated_at = now(), version = version + 1
+WHERE org_id = @org AND id = @id`
+	if _, err := tx.Exec(ctx, sqlMove, pgx.StrictNamedArgs{"org": a.Org, "id": lead, "stage": to.ID, "closed": to.Kind != "open"}); err != nil {
+		if pg.IsUnique(err, "leads_open") {
+			return l, tandem.Wrap(tandem.Conflict, err, "%s already has another open lead on this board.", l.Contact.Name)
+		}
+		return l, fmt.Errorf("move lead: %w", err)
+	}
+	err = emitLead(ctx, tx, lead, "moved", a.Name+" moved the lead to "+to.Name,
+		tandem.Change{Field: "stage", Old: l.Stage.Name, New: to.Name}, tandem.Change{Field: "stage_id", Old: l.Stage.ID, New: to.ID})
+	if err != nil {
+		return l, err
+	}
+	return s.whole(ctx, tx, lead)
+}
+
+// Assign makes a member responsible for a lead; the empty id makes nobody. AI members may
+// not assign (Forbidden); a disabled or unknown member is Invalid.
+func (s leads) Assign(ctx context.Context, tx pgx.Tx, lead, member tandem.ID) (Lead, error) {
+	a, err := s.May(ctx, "write")
+	if err != nil {
+		return Lead{}, err
+	}
+	if byMachine(a) {
+		return Lead{}, tandem.Errorf(tandem.Forbidden, "Only a person may assign a lead.")
+	}
+	l, err := s.Load(ctx, tx, lead, true)
+	if err != nil {
+		return l, err
+	}
+	name := "nobody"
+	if member != "" {
+		notOne := tandem.InvalidFields(tandem.FieldError{Field: "assignee_id", Message: "This is not an active member."})
+		if _, err := tandem.ParseID(string(member)); err != nil {
+			return l, notOne
+		}
+		const sqlActive = `SELECT name FROM members WHERE org_id = @org AND id = @member AND status = 'active'`
+		err := tx.QueryRow(ctx, sqlActive, pgx.StrictNamedArgs{"org": a.Org, "member": member}).Scan(&name)
+		if pg.NoRows(err) {
+			return l, notOne
+		}
+		if err != nil {
+			return l, fmt.Errorf("assign lead: %w", err)
+		}
+	}
+	var old tandem.ID
+	var oldName any
+	if l.Assignee != nil {
+		old, oldName = l.Assignee.ID, l.Assignee.Name
+	}
+	if old == member {
+		return s.whole(ctx, tx, lead)
+	}
+	const sqlAssign = `
+UPDATE leads SET assignee_id = @member, updated_at = now(), version = version + 1 WHERE org_id = @org AND id = @id`
+	if _, err := tx.Exec(ctx, sqlAssign, pgx.StrictNamedArgs{"org": a.Org, "id": lead, "member": member.Ptr()}); err != nil {
+		return l, fmt.Errorf("assign lead: %w", err)
+	}
+	if err := emitLead(ctx, tx, lead, "updated", a.Name+" assigned the lead to "+name, tandem.Change{Field: "assignee", Old: oldName, New: name}); err != nil {
+		return l, err
+	}
+	return s.whole(ctx, tx, lead)
+}
+
+// LeadFields are the fields of a lead to set; nil leaves one as it is.
+type LeadFields struct {
+	Title       *string
+	Value       *Money
+	Priority    *string
+	Temperature *string
+	Tags        []string // nil leaves them; empty clears them
+}
+
+// SetFields changes a lead's fields and emits lead.updated, or does nothing when nothing
+// differs. The value decides what business is worth, so AI members may not set it (Forbidden).
+func (s leads) SetFields(ctx context.Context, tx pgx.Tx, lead tandem.ID, f LeadFields) (Lead, error) {
+	a, err := s.May(ctx, "write")
+	if err != nil {
+		return Lead{}, err
+	}
+	if f.Value != nil && byMachine(a) {
+		return Lead{}, tandem.Errorf(tandem.Forbidden, "Only a person may set the value of a lead.")
+	}
+	old, err := s.Load(ctx, tx, lead, true)
+	if err != nil {
+		return old, err
+	}
+	l := old
+	var changes []tandem.Change
+	var said []string
+	set := func(field, word string, was, now any) {
+		changes = append(changes, tandem.Change{Field: field, Old: was, New: now})
+		said = append(said, word)
+	}
+	if f.Title != nil {
+		l.Title = clean(*f.Title, 300)
+	}
+	if f.Priority != nil {
+		l.Priority = *f.Priority
+	}
+	if f.Temperature != nil {
+		l.Temperature = *f.Temperature
+	}
+	if f.Value != nil {
+		l.Value = f.Value
+	}
+	if f.Tags != nil {
+		l.Tags = f.Tags
+	}
+	if err := checkLead(&l); err != nil {
+		return old, err
+	}
+	if l.Title != old.Title {
+		set("title", "the title to "+l.Title, old.Title, l.Title)
+	}
+	if l.Priority != old.Priority {
+		set("priority", "the priority to "+l.Priority, old.Priority, l.Priority)
+	}
+	if l.Temperature != old.Temperature {
+		set("temperature", "the temperature to "+l.Temperature, old.Temperature, l.Temperature)
+	}
+	if l.Value != nil && (old.Value == nil || *l.Value != *old.Value) {
+		set("value", "the value", old.Value, l.Value)
+	}
+	if strings.Join(l.Tags, "\n") != strings.Join(old.Tags, "\n") {
+		set("tags", "the tags", old.Tags, l.Tags)
+	}
+	if len(changes) == 0 {
+		return s.whole(ctx, tx, lead)
+	}
+	const sqlSet = `
+UPDATE leads SET title = @title, priority = @priority, temperature = @temperature, tags = @tags, value_minor = @minor, currency = @currency,
+	updated_at = now(), version = version + 1
+WHERE org_id = @org AND id = @id`
+	minor, currency := l.Value.columns()
+	if _, err := tx.Exec(ctx, sqlSet, pgx.StrictNamedArgs{
+		"org": a.Org, "id": lead, "title": l.Title, "priority": l.Priority, "temperature": l.Temperature, "tags": l.Tags,
+		"minor": minor, "currency": currency,
+	}); err != nil {
+		return old, fmt.Errorf("set lead's fields: %w", err)
+	}
+	if err := emitLead(ctx, tx, lead, "updated", a.Name+" set "+strings.Join(said, ", "), changes...); err != nil {
+		return old, err
+	}
+	return s.whole(ctx, tx, lead)
+}
+
+func emitLead(ctx context.Context, tx pgx.Tx, lead tandem.ID, verb, description string, changes ...tandem.Change) error {
+	_, err := events.Emit(ctx, tx, tandem.Event{
+		Noun: "lead", Verb: verb, Record: lead, Lead: lead, Category: "crm", Severity: "info", Description: description, Changes: changes,
+	})
+	if err != nil {
+		return fmt.Errorf("lead %s: %w", verb, err)
+	}
+	return nil
+}
