@@ -317,3 +317,15 @@ func TestVectorVersion(t *testing.T) {
 		}
 	}
 }
+
+// The script for an operator's own PostgreSQL must prepare a database as Provision does.
+func TestInitScriptMatches(t *testing.T) {
+	t.Parallel()
+	script, err := os.ReadFile("../../../scripts/postgres-init.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(string(script), DatabaseSQL) {
+		t.Error("scripts/postgres-init.sql does not end with database.sql")
+	}
+}

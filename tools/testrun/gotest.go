@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// goTest runs every Go test with the race detector and records them as one step.
+func (b *bench) goTest(ctx context.Context) {
+	if ctx.Err() != nil {
+		return
+	}
+	began := time.Now()
+	cmd := exec.CommandContext(ctx, "go", "test", "-race", "-shuffle=on", "-json", "-timeout=15m", "./...")
+	b.prepare(".")(cmd)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	var tally goTally
+	events, err := cmd.StdoutPipe()
+	if err == nil {
+		if err = cmd.Start(); err == nil {
+			err = errors.Join(tally.read(events), cmd.Wait())
+		}
+	}
+	r := tally.result(err, stderr.String())
+	r.name, r.took = "go test -race", time.Since(began)
+	b.record(r)
+}
+
+// goEvent is a line of go test -json.
+type goEvent struct {
+	Action      string
+	Package     string
+	ImportPath  string // of build output
+	Test        string
+	Output      string
+	FailedBuild string
+	Elapsed     float64
+}
+
+// goTally counts tests, subtests included, and keeps the output of those that have not passed.
+type goTally struct {
+	passed, failed, skipped int
+	output                  map[string]*strings.Builder // by package, test
+	failures                []string                    // in order of appearance
+	failedTests             map[string]int              // by package
+	notes, figures          []string
+}
+
+func (g *goTally) read(events io.Reader) error {
+	g.output, g.failedTests = map[string]*strings.Builder{}, map[string]int{}
+	lines := bufio.NewReader(events)
+	for {
+		line, err := lines.ReadBytes('\n')
+		var e goEvent
+		if len(line) > 0 {
+			if json.Unmarshal(line, &e) == nil {
+				g.add(e)
+			} else {
+				g.failures = append(g.failures, string(line)) // not an event: go itself speaks
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the output of go test: %w", err)
+		}
+	}
+}
+
+func (g *goTally) add(e goEvent) {
+	pkg := e.Package
+	if pkg == "" {
+		pkg = e.ImportPath
+	}
+	key := pkg + " " + e.Test
+	switch e.Action {
+	case "output", "build-output":
+		if g.output[key] == nil {
+			g.output[key] = &strings.Builder{}
+		}
+		g.output[key].WriteString(e.Output)
+		g.figures = append(g.figures, figuresIn(e.Output)...)
+	case "pass":
+		if e.Test != "" {
+			g.passed++
+			delete(g.output, key)
+		}
+	case "skip":
+		if e.Test != "" {
+			g.skipped++
+			g.notes = append(g.notes, fmt.Sprintf("%s %s: %s", shortPackage(pkg), e.Test, skipReason(g.take(key))))
+		}
+	case "fail":
+		if e.Test != "" {
+			g.failed++
+			g.failedTests[pkg]++
+			g.failures = append(g.failures, shortPackage(pkg)+" "+e.Test+"\n"+g.take(key))
+			return
+		}
+		g.failPackage(pkg, e.FailedBuild)
+	}
+}
+
+// failPackage counts a package that failed as a whole (it did not build, it panicked, it timed out) as one failure, and
+// shows the tests that had not ended.
+func (g *goTally) failPackage(pkg, failedBuild string) {
+	text := g.take(pkg + " ")
+	if failedBuild != "" {
+		text = g.take(failedBuild+" ") + text
+	}
+	if g.failedTests[pkg] == 0 {
+		g.failed++
+		for key := range g.output {
+			if strings.HasPrefix(key, pkg+" ") {
+				text += key + "\n" + g.take(key)
+			}
+		}
+	}
+	g.failures = append(g.failures, shortPackage(pkg)+"\n"+text)
+}
+
+func (g *goTally) take(key string) string {
+	b := g.output[key]
+	if b == nil {
+		return ""
+	}
+	delete(g.output, key)
+	return b.String()
+}
+
+func (g *goTally) result(err error, stderr string) result {
+	r := result{
+		passed: g.passed, failed: g.failed, skipped: g.skipped, notes: g.notes, figures: g.figures,
+		output: strings.Join(g.failures, "\n"),
+	}
+	if err != nil && r.failed == 0 {
+		r.failed = 1
+		r.output += stderr + err.Error()
+	}
+	if err == nil && r.passed == 0 {
+		r.failed, r.output = 1, "go test ran no test"
+	}
+	return r
+}
+
+// skipReason is what a skipped test said, without the framework's lines around it.
+func skipReason(text string) string {
+	var reason []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "=== ") || strings.HasPrefix(line, "--- ") {
+			continue
+		}
+		if i := strings.Index(line, ".go:"); i > 0 {
+			if _, said, ok := strings.Cut(line[i:], ": "); ok {
+				line = said
+			}
+		}
+		reason = append(reason, line)
+	}
+	return strings.Join(reason, " ")
+}
+
+func shortPackage(pkg string) string {
+	return strings.TrimPrefix(pkg, "github.com/tandemhq/tandem/")
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// vitestReport is what we read of vitest's JSON report.
+type vitestReport struct {
+	NumPassedTests      int
+	NumFailedTests      int
+	NumPendingTests     int
+	NumFailedTestSuites int
+	TestResults         []struct {
+		Name             string
+		AssertionResults []struct {
+			FullName string
+			Status   string
+		}
+	}
+}
+
+// vitest runs one of the web app's npm scripts that are vitest and records its tests as one step.
+func (b *bench) vitest(ctx context.Context, name, script string) {
+	if ctx.Err() != nil {
+		return
+	}
+	began := time.Now()
+	path := filepath.Join(b.tmp, script+".json")
+	out, err := output("npm", "run", "--silent", script, "--", "--reporter=default", "--reporter=json", "--outputFile.json="+path)(ctx, b.prepare("web"))
+	r := result{name: name, output: out, figures: figuresIn(out)}
+	var report vitestReport
+	content, readErr := os.ReadFile(path)
+	if readErr == nil {
+		readErr = json.Unmarshal(content, &report)
+	}
+	r.passed, r.failed, r.skipped = report.NumPassedTests, report.NumFailedTests, report.NumPendingTests
+	for _, file := range report.TestResults {
+		for _, test := range file.AssertionResults {
+			if test.Status == "skipped" || test.Status == "pending" || test.Status == "todo" {
+				r.notes = append(r.notes, fmt.Sprintf("%s: %s (marked %s in its file)", filepath.Base(file.Name), test.FullName, test.Status))
+			}
+		}
+	}
+	// A file that does not load, an error outside of a test, or no test at all fails without a failed test.
+	if r.failed == 0 && (err != nil || readErr != nil || r.passed == 0) {
+		r.failed = 1
+		for _, e := range []error{err, readErr} {
+			if e != nil {
+				r.output += "\n" + e.Error()
+			}
+		}
+	}
+	r.took = time.Since(began)
+	b.record(r)
+}
