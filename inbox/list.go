@@ -1,0 +1,203 @@
+package inbox
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tandemhq/tandem"
+)
+
+// ConversationQuery asks for one page of conversations.
+type ConversationQuery struct {
+	tandem.Query
+	View    string // mine, needs_you (a handoff waits), ai, unowned or all; empty: all
+	State   string // a work state; empty: any
+	Channel tandem.ID
+	Contact tandem.ID
+	Lead    tandem.ID
+}
+
+// Each view is a condition that one index of the table serves.
+var views = map[string]string{
+	"":          "",
+	"all":       "",
+	"mine":      " AND owner_id = @me",
+	"needs_you": " AND handoff_id IS NOT NULL",
+	"ai":        " AND owner_kind = 'ai'",
+	"unowned":   " AND owner_id IS NULL AND state = 'open'",
+}
+
+// ListConversations returns a page of conversations, the latest message first. It needs
+// conversation:read.
+func ListConversations(ctx context.Context, tx pgx.Tx, q ConversationQuery) (tandem.Page[Conversation], error) {
+	var page tandem.Page[Conversation]
+	a, err := allowed(ctx, "conversation:read")
+	if err != nil {
+		return page, err
+	}
+	where, args, err := q.where(a)
+	if err != nil {
+		return page, err
+	}
+	args["limit"] = q.Size() + 1
+	sql := "SELECT" + conversationColumns + " FROM (SELECT * FROM conversations WHERE " + where +
+		" ORDER BY last_message_at DESC, id DESC LIMIT @limit) c" + conversationJoins + " ORDER BY c.last_message_at DESC, c.id DESC"
+	rows, err := tx.Query(ctx, sql, args)
+	if err != nil {
+		return page, fmt.Errorf("list conversations: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[conversationRow])
+	if err != nil {
+		return page, fmt.Errorf("list conversations: %w", err)
+	}
+	all := make([]Conversation, len(found))
+	for i, r := range found {
+		all[i] = r.conversation()
+	}
+	return tandem.PageOf(all, q.Size(), func(c Conversation) []string {
+		return []string{c.LastMessageAt.UTC().Format(time.RFC3339Nano), string(c.ID)}
+	}), nil
+}
+
+// where makes the condition from words of this file only; every value is a parameter.
+func (q ConversationQuery) where(a tandem.Actor) (string, pgx.StrictNamedArgs, error) {
+	view, ok := views[q.View]
+	if !ok {
+		return "", nil, tandem.InvalidFields(tandem.FieldError{Field: "view", Message: "This is not one of mine, needs_you, ai, unowned, all."})
+	}
+	args := pgx.StrictNamedArgs{"org": a.Org}
+	where := "org_id = @org" + view
+	if strings.Contains(view, "@me") {
+		args["me"] = a.Member.Ptr()
+	}
+	if q.State != "" {
+		switch q.State {
+		case StateOpen, StateWaiting, StateSnoozed, StateResolved, StateSpam:
+		default:
+			return "", nil, tandem.InvalidFields(tandem.FieldError{Field: "state", Message: "This is not one of open, waiting, snoozed, resolved, spam."})
+		}
+		where += " AND state = @state"
+		args["state"] = q.State
+	}
+	for _, f := range []struct {
+		column, name string
+		id           tandem.ID
+	}{{"channel_id", "channel", q.Channel}, {"contact_id", "contact", q.Contact}, {"lead_id", "lead", q.Lead}} {
+		if f.id == "" {
+			continue
+		}
+		id, err := tandem.ParseID(string(f.id))
+		if err != nil {
+			return "", nil, tandem.InvalidFields(tandem.FieldError{Field: f.column, Message: "This is not an id."})
+		}
+		where += " AND " + f.column + " = @" + f.name
+		args[f.name] = id
+	}
+	if q.Cursor != "" {
+		at, id, err := cursor(q.Cursor)
+		if err != nil {
+			return "", nil, err
+		}
+		where += " AND (last_message_at, id) < (@at, @after)"
+		args["at"], args["after"] = at, id
+	}
+	return where, args, nil
+}
+
+// cursor reads the time and id that a page ended with.
+func cursor(s string) (time.Time, tandem.ID, error) {
+	key, err := tandem.DecodeCursor(s, 2)
+	if err != nil {
+		return time.Time{}, "", err
+	}
+	at, err := time.Parse(time.RFC3339Nano, key[0])
+	id, idErr := tandem.ParseID(key[1])
+	if err != nil || idErr != nil {
+		_, err := tandem.DecodeCursor("", 2) // the same words as for any other foreign cursor
+		return time.Time{}, "", err
+	}
+	return at, id, nil
+}
+
+// Counts are the numbers on the tabs of the list, each at most 1,000.
+type Counts struct {
+	Mine     int `json:"mine"`
+	NeedsYou int `json:"needs_you"`
+	AI       int `json:"ai"`
+	Unowned  int `json:"unowned"`
+	All      int `json:"all"`
+}
+
+const countsSQL = `
+	SELECT (SELECT count(*) FROM (SELECT FROM conversations WHERE org_id = @org AND owner_id = @me LIMIT 1000) t) AS mine,
+	       (SELECT count(*) FROM (SELECT FROM conversations WHERE org_id = @org AND handoff_id IS NOT NULL LIMIT 1000) t) AS needs_you,
+	       (SELECT count(*) FROM (SELECT FROM conversations WHERE org_id = @org AND owner_kind = 'ai' LIMIT 1000) t) AS ai,
+	       (SELECT count(*) FROM (SELECT FROM conversations WHERE org_id = @org AND owner_id IS NULL AND state = 'open' LIMIT 1000) t) AS unowned,
+	       (SELECT count(*) FROM (SELECT FROM conversations WHERE org_id = @org LIMIT 1000) t) AS "all"`
+
+// CountConversations counts each view up to 1,000. It needs conversation:read.
+func CountConversations(ctx context.Context, tx pgx.Tx) (Counts, error) {
+	a, err := allowed(ctx, "conversation:read")
+	if err != nil {
+		return Counts{}, err
+	}
+	rows, err := tx.Query(ctx, countsSQL, pgx.StrictNamedArgs{"org": a.Org, "me": a.Member.Ptr()})
+	if err != nil {
+		return Counts{}, fmt.Errorf("count conversations: %w", err)
+	}
+	c, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Counts])
+	if err != nil {
+		return Counts{}, fmt.Errorf("count conversations: %w", err)
+	}
+	return c, nil
+}
+
+// ListHandoffs returns a page of handoffs in one state, the newest first; an empty state
+// means requested. It needs conversation:read.
+func ListHandoffs(ctx context.Context, tx pgx.Tx, state string, q tandem.Query) (tandem.Page[Handoff], error) {
+	var page tandem.Page[Handoff]
+	a, err := allowed(ctx, "conversation:read")
+	if err != nil {
+		return page, err
+	}
+	switch state {
+	case "":
+		state = HandoffRequested
+	case HandoffRequested, HandoffAccepted, HandoffRejected, HandoffCancelled, HandoffExpired:
+	default:
+		return page, tandem.InvalidFields(tandem.FieldError{Field: "state", Message: "This is not one of requested, accepted, rejected, cancelled, expired."})
+	}
+	where := "org_id = @org AND state = @state"
+	args := pgx.StrictNamedArgs{"org": a.Org, "state": state, "limit": q.Size() + 1}
+	if q.Cursor != "" {
+		at, id, err := cursor(q.Cursor)
+		if err != nil {
+			return page, err
+		}
+		where += " AND (created_at, id) < (@at, @after)"
+		args["at"], args["after"] = at, id
+	}
+	sql := "SELECT" + handoffColumns + " FROM (SELECT * FROM handoffs WHERE " + where + " ORDER BY created_at DESC, id DESC LIMIT @limit) h" +
+		handoffJoins + " ORDER BY h.created_at DESC, h.id DESC"
+	rows, err := tx.Query(ctx, sql, args)
+	if err != nil {
+		return page, fmt.Errorf("list handoffs: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[handoffRow])
+	if err != nil {
+		return page, fmt.Errorf("list handoffs: %w", err)
+	}
+	all := make([]Handoff, len(found))
+	for i, r := range found {
+		if all[i], err = r.handoff(); err != nil {
+			return page, err
+		}
+	}
+	return tandem.PageOf(all, q.Size(), func(h Handoff) []string {
+		return []string{h.CreatedAt.UTC().Format(time.RFC3339Nano), string(h.ID)}
+	}), nil
+}
