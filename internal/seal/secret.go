@@ -7,7 +7,8 @@ import (
 )
 
 // Secret is a string that prints, logs and encodes as "***". Reveal is the one way out,
-// so that every use of the plain text can be found.
+// so that every use of the plain text can be found. It must never be a map key: JSON
+// writes those without asking.
 type Secret string
 
 const mask = "***"
