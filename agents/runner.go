@@ -1,0 +1,303 @@
+package agents
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/agents/llm"
+	"github.com/tandemhq/tandem/inbox"
+	"github.com/tandemhq/tandem/internal/events"
+	"github.com/tandemhq/tandem/internal/pg"
+	"github.com/tandemhq/tandem/internal/seal"
+	"github.com/tandemhq/tandem/team"
+)
+
+// Runner lets AI members answer. Fill its fields before the first Wake; it is safe for use by
+// several goroutines and in several processes, because the database decides who works where.
+type Runner struct {
+	DB     *pg.DB
+	Sealer *seal.Sealer
+	// Models returns the model of an AI member; Models.Open does.
+	Models   func(ctx context.Context, profile team.AIProfile, key seal.Secret) (llm.Model, error)
+	Tools    []Tool
+	Embedder llm.Embedder // nil: the knowledge is searched by words alone
+	// Signal tells screens that an AI member is writing; nil: nobody is told.
+	Signal func(ctx context.Context, subject string, body []byte) error
+	Logger *slog.Logger // nil: slog.Default
+
+	Lease       time.Duration // how long a silent worker keeps its conversation; 0: 30 s
+	Heartbeat   time.Duration // how often a turn renews its lease; 0: 10 s
+	MaxRestarts int           // how often a newer message makes a turn start over; 0: 3
+	Workers     int           // conversations that are answered at the same time; 0: 8
+
+	// Fault is called at "turn.claimed", "turn.thinking" and "turn.answered", so that tests can stop or
+	// overtake a turn there.
+	Fault func(point string)
+
+	mu   sync.Mutex
+	live map[tandem.ID]map[*live]bool // turns of this process by conversation
+}
+
+type live struct{ look chan struct{} }
+
+const (
+	defaultLease    = 30 * time.Second
+	defaultBeat     = 10 * time.Second
+	defaultRestarts = 3
+	defaultWorkers  = 8
+	maxCrashes      = 3 // runs of one trigger that lost their worker until a person is asked
+)
+
+// Topics are the facts after which an AI member may have something to do or to stop.
+var Topics = []string{
+	"message.received", "conversation.released", "conversation.handed_to_ai", "conversation.reopened", "conversation.taken_over",
+	"conversation.claimed", "conversation.resolved", "handoff.rejected", "handoff.cancelled", "handoff.expired",
+}
+
+// Subscription is the Runner's place on the bus. A turn runs inside its handler, so that a worker
+// that dies has not acknowledged the fact.
+func (r *Runner) Subscription() events.Subscription {
+	return events.Subscription{Name: "agents", Topics: Topics, Workers: or(r.Workers, defaultWorkers), MaxDeliver: 6, Handle: r.Wake}
+}
+
+// Watch makes running turns of this process look at their conversation as soon as a fact about it is
+// heard, wherever it was written, instead of at their next heartbeat. It blocks until ctx ends.
+// listen is Bus.Listen.
+func (r *Runner) Watch(ctx context.Context, listen func(subject string, fn func(subject string, body []byte)) (stop func(), err error)) error {
+	for _, subject := range []string{"ev.*.message.received", "ev.*.conversation.*", "ev.*.handoff.requested"} {
+		stop, err := listen(subject, func(_ string, body []byte) {
+			var f events.Fact
+			if json.Unmarshal(body, &f) == nil {
+				r.nudge(f)
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("listen for facts: %w", err)
+		}
+		defer stop()
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// nudge makes the turns that a fact may concern look. A fact about a message or a handoff names no
+// conversation, so all turns of this process look: a heartbeat each.
+func (r *Runner) nudge(f events.Fact) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	turns := r.live[f.Record]
+	if turns != nil {
+		poke(turns)
+		return
+	}
+	if len(f.Topic) > 13 && f.Topic[:13] == "conversation." {
+		return
+	}
+	for _, turns := range r.live {
+		poke(turns)
+	}
+}
+
+func poke(turns map[*live]bool) {
+	for l := range turns {
+		select {
+		case l.look <- struct{}{}:
+		default:
+		}
+	}
+}
+
+const sqlConversationOf = `
+SELECT conversation_id FROM messages WHERE org_id = @org AND id = @id
+UNION ALL SELECT conversation_id FROM handoffs WHERE org_id = @org AND id = @id
+UNION ALL SELECT id FROM conversations WHERE org_id = @org AND id = @id`
+
+// Wake looks at the conversation of a fact and lets its AI member answer if the contact waits and the
+// conversation is the member's, or nobody's and the channel's AI member is active. It returns when
+// the turns it started have ended. Its errors are failures of the database or the bus's shutdown;
+// the fact may be delivered again at any time.
+func (r *Runner) Wake(ctx context.Context, f events.Fact) error {
+	var conv tandem.ID
+	err := r.DB.Read(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		conv = ""
+		err := tx.QueryRow(ctx, sqlConversationOf, pgx.StrictNamedArgs{"org": f.Org, "id": f.Record}).Scan(&conv)
+		if pg.NoRows(err) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("find conversation of %s: %w", f.Topic, err)
+	}
+	if conv == "" {
+		return nil
+	}
+	r.nudge(events.Fact{Record: conv, Topic: "conversation."})
+	seen := int64(0)
+	for {
+		w, err := r.claim(ctx, conv, seen)
+		if err != nil || w == nil {
+			return err
+		}
+		newest, again, err := r.answer(ctx, w)
+		if err != nil || !again {
+			return err
+		}
+		seen = newest
+	}
+}
+
+// answer runs turns until one is not superseded. It reports the newest inbound message that the
+// last of them has seen, and whether the contact has written more since.
+func (r *Runner) answer(ctx context.Context, w *work) (seen int64, again bool, err error) {
+	ctx = tandem.WithActor(ctx, w.actor)
+	timed, cancel := context.WithTimeout(ctx, w.budget.time())
+	defer cancel()
+	for restarts := 1; ; restarts++ {
+		r.fault("turn.claimed")
+		end, err := r.attempt(timed, w)
+		if errors.Is(err, inbox.ErrSuperseded) {
+			next, rerr := r.restart(ctx, w, restarts >= or(r.MaxRestarts, defaultRestarts))
+			if rerr != nil || next == nil {
+				return 0, false, rerr
+			}
+			w = next
+			continue
+		}
+		again, err := r.finish(ctx, w, end, err)
+		return w.Trigger, again, err
+	}
+}
+
+// attempt runs one turn with its heartbeat.
+func (r *Runner) attempt(ctx context.Context, w *work) (Ending, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	l := &live{look: make(chan struct{}, 1)}
+	r.enter(w.Conversation, l)
+	var beat sync.WaitGroup
+	beat.Go(func() { r.beat(ctx, cancel, w, l) })
+	defer func() {
+		cancel(nil)
+		beat.Wait()
+		r.leave(w.Conversation, l)
+		r.typing(context.WithoutCancel(ctx), w, 0)
+	}()
+	if w.crashed {
+		return "", &fault{errors.New("the worker stopped several times while answering this message")}
+	}
+	if w.openErr != nil {
+		return "", &fault{w.openErr}
+	}
+	var req llm.Request
+	err := w.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		if err := w.budget.admit(ctx, tx, w.Org, w.Conversation, w.Member.ID); err != nil {
+			return err
+		}
+		var err error
+		req, err = w.request(ctx, tx, w.persona, r.Tools, time.Now())
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return w.loop(ctx, req)
+}
+
+// beat renews the lease until ctx ends, and cancels the turn when it is no longer wanted.
+func (r *Runner) beat(ctx context.Context, cancel context.CancelCauseFunc, w *work, l *live) {
+	every := orTime(r.Heartbeat, defaultBeat)
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		r.typing(ctx, w, every+2*time.Second)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-l.look:
+		}
+		err := w.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+			if err := inbox.Heartbeat(ctx, tx, w.Conversation, w.Run, w.Fence, orTime(r.Lease, defaultLease)); err != nil {
+				return err
+			}
+			return w.hold(ctx, tx)
+		})
+		switch {
+		case err == nil:
+		case errors.Is(err, inbox.ErrFenceMoved), errors.Is(err, inbox.ErrSuperseded):
+			cancel(err)
+			return
+		default:
+			r.log().WarnContext(ctx, "heartbeat failed", "run", w.Run, "err", err)
+		}
+	}
+}
+
+// typing shows for how long the AI member will be writing; 0 says that it stopped.
+func (r *Runner) typing(ctx context.Context, w *work, d time.Duration) {
+	if r.Signal == nil || ctx.Err() != nil {
+		return
+	}
+	body, err := json.Marshal(map[string]any{"conversation_id": w.Conversation, "member": w.Member, "until": time.Now().UTC().Add(d)})
+	if err != nil {
+		return
+	}
+	if err := r.Signal(ctx, "sig."+string(w.Org)+".typing", body); err != nil {
+		r.log().DebugContext(ctx, "typing not shown", "err", err)
+	}
+}
+
+func (r *Runner) enter(conv tandem.ID, l *live) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.live == nil {
+		r.live = map[tandem.ID]map[*live]bool{}
+	}
+	if r.live[conv] == nil {
+		r.live[conv] = map[*live]bool{}
+	}
+	r.live[conv][l] = true
+}
+
+func (r *Runner) leave(conv tandem.ID, l *live) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if delete(r.live[conv], l); len(r.live[conv]) == 0 {
+		delete(r.live, conv)
+	}
+}
+
+func (r *Runner) fault(point string) {
+	if r.Fault != nil {
+		r.Fault(point)
+	}
+}
+
+func (r *Runner) log() *slog.Logger {
+	if r.Logger != nil {
+		return r.Logger
+	}
+	return slog.Default()
+}
+
+func or(n, d int) int {
+	if n <= 0 {
+		return d
+	}
+	return n
+}
+
+func orTime(t, d time.Duration) time.Duration {
+	if t <= 0 {
+		return d
+	}
+	return t
+}

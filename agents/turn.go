@@ -1,0 +1,411 @@
+package agents
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/agents/llm"
+	"github.com/tandemhq/tandem/inbox"
+	"github.com/tandemhq/tandem/internal/seal"
+	"github.com/tandemhq/tandem/team"
+)
+
+// work is one run under way: the turn, the model it thinks with and what it may still spend.
+type work struct {
+	*Turn
+	r      *Runner
+	model  llm.Model
+	budget *budget
+	idx    int // of the next step
+	faults int // of the model, in a row
+	refuse int // endings that were refused
+
+	actor   tandem.Actor // the AI member, as every call of the turn acts
+	profile team.AIProfile
+	key     seal.Secret // until the model is open
+	persona string
+	openErr error // why there is no model
+	crashed bool  // its trigger has cost several workers
+}
+
+// fault is a failure of the model. It ends the turn with a handoff of reason "tool_failure".
+type fault struct{ err error }
+
+func (f *fault) Error() string { return f.err.Error() }
+func (f *fault) Unwrap() error { return f.err }
+
+const (
+	maxFaults   = 2                // model faults in a row until a person is asked
+	maxRefusals = 3                // refused endings until a person is asked
+	maxPause    = 5 * time.Second  // between two tries of a model
+	stepTime    = 15 * time.Second // for one transaction of a turn
+)
+
+// loop lets the model think and act until the turn ends. Its errors are *breach, *fault,
+// inbox.ErrSuperseded, inbox.ErrFenceMoved, the end of ctx, or a failure of the database.
+func (w *work) loop(ctx context.Context, req llm.Request) (Ending, error) {
+	recorded := 0
+	for {
+		if err := ended(ctx); err != nil {
+			return "", err
+		}
+		w.r.fault("turn.thinking")
+		resp, err := w.think(ctx, req, recorded)
+		if err != nil {
+			return "", err
+		}
+		recorded = len(req.Messages)
+		w.r.fault("turn.answered")
+		if resp == nil { // a fault that may be tried again
+			continue
+		}
+		w.faults = 0
+		calls := resp.Calls
+		w.Confidence = resp.Confidence
+		if len(calls) == 0 {
+			calls = []llm.Call{plainReply(*resp)}
+			resp.Text = ""
+		}
+		req.Messages = append(req.Messages, llm.Message{Role: llm.Assistant, Text: resp.Text, Calls: calls})
+		for _, c := range calls {
+			res, text, err := w.act(ctx, c)
+			if err != nil {
+				return "", err
+			}
+			if res.Ends != "" {
+				return res.Ends, nil
+			}
+			req.Messages = append(req.Messages, llm.Message{Role: llm.Tool, CallID: c.ID, Name: c.Name, Text: text})
+		}
+	}
+}
+
+// plainReply is what a model means that writes an answer instead of calling reply.
+func plainReply(resp llm.Response) llm.Call {
+	args, err := json.Marshal(map[string]any{"text": resp.Text})
+	if err != nil {
+		args = json.RawMessage(`{}`) // a string always encodes
+	}
+	return llm.Call{ID: "text_" + string(tandem.NewID()), Name: replyTool, Args: args}
+}
+
+// The tools that end a turn, by name: a fault of the model is answered in their place.
+const (
+	replyTool   = "reply"
+	handoffTool = "request_handoff"
+)
+
+// think makes one model call and records it. It returns nil after a fault that is worth another try.
+func (w *work) think(ctx context.Context, req llm.Request, recorded int) (*llm.Response, error) {
+	began := time.Now()
+	resp, err := next(ctx, w.model, req)
+	if err == nil && strings.TrimSpace(resp.Text) == "" && len(resp.Calls) == 0 {
+		err = &llm.Error{Code: llm.CodeEmpty, Retryable: true}
+	}
+	s := Step{
+		Idx: w.idx, Kind: "model", Name: w.model.Name(), Input: asJSON(map[string]any{"messages": req.Messages[recorded:]}),
+		Output: asJSON(nil), Chunks: noChunks, LatencyMS: since(began),
+		InputTokens: max(resp.Usage.InputTokens, 0), OutputTokens: max(resp.Usage.OutputTokens, 0), CostMicros: max(resp.Usage.CostMicros, 0),
+	}
+	if recorded == 0 {
+		s.Input = asJSON(map[string]any{"system": req.System, "messages": req.Messages})
+	}
+	if err != nil {
+		s.Error = clip(err.Error(), 1000)
+	} else {
+		s.Output = asJSON(map[string]any{"text": resp.Text, "calls": recordedCalls(resp.Calls), "stop": resp.Stop, "model": resp.Model})
+	}
+	if rerr := w.record(ctx, s); rerr != nil {
+		return nil, rerr
+	}
+	if end := ended(ctx); end != nil {
+		return nil, end
+	}
+	if berr := w.budget.spend(s.InputTokens + s.OutputTokens); berr != nil {
+		return nil, berr
+	}
+	if err == nil {
+		return &resp, nil
+	}
+	return nil, w.again(ctx, err)
+}
+
+// again waits before another try of the model, or gives up.
+func (w *work) again(ctx context.Context, err error) error {
+	w.faults++
+	e := llm.AsError(err)
+	hopeless := e != nil && (e.Code == llm.CodeSettings || e.Code == llm.CodeAuth)
+	if w.faults >= maxFaults || hopeless {
+		return &fault{err}
+	}
+	wait := 200 * time.Millisecond
+	if e != nil && e.RetryAfter > 0 {
+		wait = min(e.RetryAfter, maxPause)
+	}
+	select {
+	case <-ctx.Done():
+		return ended(ctx)
+	case <-time.After(wait):
+		return nil
+	}
+}
+
+// next calls the model and survives its panics.
+func next(ctx context.Context, m llm.Model, req llm.Request) (resp llm.Response, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			resp, err = llm.Response{}, &llm.Error{Code: llm.CodeMalformed, Err: fmt.Errorf("panic: %v", p)}
+		}
+	}()
+	return m.Next(ctx, req)
+}
+
+// ended says why ctx is over: the cause that our own code gave, or a spent time budget.
+func ended(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	cause := context.Cause(ctx)
+	if errors.Is(cause, context.DeadlineExceeded) {
+		return &breach{"the time allowed for a turn is over"}
+	}
+	return cause
+}
+
+// act makes one tool call: in one transaction the fence is compared, the tool runs and the call is
+// recorded. A refusal undoes what the tool did, is recorded by itself, and comes back as text for
+// the model.
+func (w *work) act(ctx context.Context, c llm.Call) (Result, string, error) {
+	if err := ended(ctx); err != nil {
+		return Result{}, "", err
+	}
+	if err := w.budget.call(); err != nil {
+		return Result{}, "", err
+	}
+	began := time.Now()
+	tool, refusal := w.tool(c)
+	if refusal == nil && tool.Embeds != nil {
+		w.Embedder = Ahead(ctx, w.r.Embedder, tool.Embeds(c.Args))
+	}
+	s := Step{Idx: w.idx, Kind: "tool", Name: c.Name, Input: asRecord(c.Args), Output: asJSON(nil), Chunks: noChunks}
+	var res Result
+	if refusal == nil {
+		err := w.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+			res = Result{}
+			if err := w.hold(ctx, tx); err != nil {
+				return err
+			}
+			out, err := run(ctx, tx, tool, w.Turn, c.Args)
+			if err != nil {
+				return err
+			}
+			res = out
+			s.Output, s.Chunks, s.LatencyMS = asJSON(out.Text), chunksOf(out.Hits), since(began)
+			return w.step(ctx, tx, s)
+		})
+		if err == nil {
+			w.idx++
+			for _, h := range res.Hits {
+				w.Retrieved[h.Chunk] = h
+			}
+			return res, res.Text, nil
+		}
+		refusal = err
+	}
+	text, err := w.refusal(ctx, refusal, c.Name)
+	s.Output, s.Chunks, s.LatencyMS = asJSON(text), noChunks, since(began)
+	s.Error = clip(refusal.Error(), 1000)
+	if rerr := w.record(ctx, s); rerr != nil {
+		return Result{}, "", rerr
+	}
+	return Result{}, text, err
+}
+
+// tool finds the tool that a call names, or the reason to refuse it.
+func (w *work) tool(c llm.Call) (Tool, error) {
+	for _, t := range w.r.Tools {
+		if t.Name != c.Name {
+			continue
+		}
+		if t.Tier > TierWrite {
+			return Tool{}, tandem.Errorf(tandem.Forbidden, "The tool %q needs a person's approval.", t.Name)
+		}
+		if len(c.Args) > maxArgs {
+			return Tool{}, tandem.Errorf(tandem.Invalid, "The arguments are %d bytes; at most %d are allowed.", len(c.Args), maxArgs)
+		}
+		return t, nil
+	}
+	return Tool{}, tandem.Errorf(tandem.NotFound, "There is no tool %q.", clip(clean(c.Name), 60))
+}
+
+// run calls the tool and turns a panic into an error.
+func run(ctx context.Context, tx pgx.Tx, tool Tool, t *Turn, args json.RawMessage) (res Result, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("tool %s panicked: %v", tool.Name, p)
+		}
+	}()
+	return tool.Run(ctx, tx, t, args)
+}
+
+// refusal says what the model reads about err. Its error is not nil when the turn cannot go on.
+func (w *work) refusal(ctx context.Context, err error, tool string) (string, error) {
+	text := "Refused: " + tandem.Message(err)
+	var e *tandem.Error
+	if errors.As(err, &e) {
+		for _, f := range e.Fields {
+			if !strings.Contains(text, f.Message) {
+				text += " " + f.Field + ": " + f.Message
+			}
+		}
+	}
+	var b *breach
+	switch {
+	case errors.Is(err, inbox.ErrSuperseded), errors.Is(err, inbox.ErrFenceMoved), errors.As(err, &b):
+		return text, err
+	case tandem.KindOf(err) == tandem.Unavailable:
+		return text, err
+	case tandem.KindOf(err) == tandem.Internal:
+		w.r.log().ErrorContext(ctx, "tool failed", "tool", tool, "run", w.Run, "err", err)
+	}
+	if tool == replyTool || tool == handoffTool {
+		if w.refuse++; w.refuse >= maxRefusals {
+			return text, &fault{fmt.Errorf("%s was refused %d times: %w", tool, w.refuse, err)}
+		}
+	}
+	return text, nil
+}
+
+const (
+	// The lead before the conversation: the order in which every transaction takes these locks.
+	sqlLockLead = `SELECT 1 FROM leads WHERE org_id = @org AND id = @lead FOR NO KEY UPDATE`
+
+	sqlLockTurn = `SELECT fence, owner_id, lease_run, last_inbound_seq, handoff_id IS NOT NULL
+FROM conversations WHERE org_id = @org AND id = @conversation FOR NO KEY UPDATE`
+)
+
+// hold locks the conversation and checks that it is still this run's, and that the contact has not
+// written again. This is the guard; a canceled context only spares the model some work.
+func (w *work) hold(ctx context.Context, tx pgx.Tx) error {
+	if w.Lead != "" {
+		if _, err := tx.Exec(ctx, sqlLockLead, pgx.StrictNamedArgs{"org": w.Org, "lead": w.Lead}); err != nil {
+			return fmt.Errorf("lock lead: %w", err)
+		}
+	}
+	var fence, newest int64
+	var owner, lease *tandem.ID
+	var handoff bool
+	err := tx.QueryRow(ctx, sqlLockTurn, pgx.StrictNamedArgs{"org": w.Org, "conversation": w.Conversation}).Scan(&fence, &owner, &lease, &newest, &handoff)
+	if err != nil {
+		return fmt.Errorf("lock conversation of run: %w", err)
+	}
+	switch {
+	case fence != w.Fence || tandem.Deref(owner) != w.Member.ID || tandem.Deref(lease) != w.Run || handoff:
+		return inbox.ErrFenceMoved
+	case newest > w.Trigger && !w.Last:
+		return inbox.ErrSuperseded
+	}
+	w.Newest = newest
+	return nil
+}
+
+// tx runs one short transaction of the turn. It outlives the cancellation of ctx, so that a commit is
+// never left in doubt by a courtesy; the fence inside decides.
+func (w *work) tx(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTime)
+	defer cancel()
+	return w.r.DB.Tx(ctx, fn)
+}
+
+// record stores a step in a transaction of its own.
+func (w *work) record(ctx context.Context, s Step) error {
+	err := w.tx(ctx, func(ctx context.Context, tx pgx.Tx) error { return w.step(ctx, tx, s) })
+	if err == nil {
+		w.idx++
+	}
+	return err
+}
+
+var noChunks = json.RawMessage(`[]`)
+
+// chunksOf is what a step keeps of the passages it found: not their text, which the knowledge base has.
+func chunksOf(hits []Hit) json.RawMessage {
+	type chunk struct {
+		Chunk    tandem.ID `json:"chunk_id"`
+		Document tandem.ID `json:"document_id"`
+		Title    string    `json:"title"`
+		Score    float64   `json:"score"`
+	}
+	out := make([]chunk, len(hits))
+	for i, h := range hits {
+		out[i] = chunk{h.Chunk, h.Document, h.Title, h.Score}
+	}
+	return asJSON(out)
+}
+
+func recordedCalls(calls []llm.Call) []map[string]any {
+	const most = 20
+	out := make([]map[string]any, 0, min(len(calls), most))
+	for _, c := range calls[:min(len(calls), most)] {
+		out = append(out, map[string]any{"id": clip(c.ID, 100), "name": clip(c.Name, 100), "args": asRecord(c.Args)})
+	}
+	return out
+}
+
+// asRecord keeps a model's arguments as they are when they are harmless JSON, else the start of their text.
+func asRecord(args json.RawMessage) json.RawMessage {
+	if len(args) <= maxArgs && json.Valid(args) && bytes.Count(args, []byte("["))+bytes.Count(args, []byte("{")) < 200 {
+		var v any
+		d := json.NewDecoder(bytes.NewReader(args))
+		d.UseNumber()
+		if d.Decode(&v) == nil {
+			return asJSON(tame(v))
+		}
+	}
+	return asJSON(clip(string(args), 2000))
+}
+
+// tame turns numbers that no database column holds into text.
+func tame(v any) any {
+	switch v := v.(type) {
+	case json.Number:
+		if f, err := v.Float64(); err != nil || len(v) > 40 || (f != 0 && math.Abs(f) < 1e-300) {
+			return clip(string(v), 100)
+		}
+	case []any:
+		for i := range v {
+			v[i] = tame(v[i])
+		}
+	case map[string]any:
+		for k := range v {
+			v[k] = tame(v[k])
+		}
+	}
+	return v
+}
+
+// asJSON encodes v so that a jsonb column takes it.
+func asJSON(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return json.RawMessage(`"?"`)
+	}
+	b = bytes.ReplaceAll(b, []byte(`\u0000`), []byte(`\ufffd`))
+	return b
+}
+
+// clean makes text that a text column takes.
+func clean(s string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\ufffd"), "\ufffd")
+}
+
+func since(t time.Time) int { return int(time.Since(t).Milliseconds()) }
