@@ -7,6 +7,7 @@ export default defineConfig({
   plugins: [react()],
   build: {
     outDir: 'dist',
+    emptyOutDir: false, // scripts/clean.mjs does it and keeps .gitkeep
     target: 'es2023',
     // Inlined assets would need data: in the content security policy.
     assetsInlineLimit: 0,

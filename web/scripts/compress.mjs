@@ -1,5 +1,5 @@
 // Writes .br and .gz beside every text file of dist, so that the server never
-// compresses anything itself, and restores the .gitkeep that `vite build` removes.
+// compresses anything itself.
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { brotliCompressSync, constants, gzipSync } from 'node:zlib'
@@ -26,4 +26,3 @@ for (const path of files(root)) {
     brotliCompressSync(body, { params: { [constants.BROTLI_PARAM_SIZE_HINT]: body.length } }),
   )
 }
-writeFileSync(join(root, '.gitkeep'), '')

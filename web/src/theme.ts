@@ -3,6 +3,7 @@ import {
   Button,
   type CSSVariablesResolver,
   createTheme,
+  InputWrapper,
   type MantineColorsTuple,
   Tooltip,
 } from '@mantine/core'
@@ -54,7 +55,7 @@ export const theme = createTheme({
   defaultRadius: 'sm',
   colors: { blue, gray, dark },
   primaryColor: 'blue',
-  primaryShade: { light: 7, dark: 7 },
+  primaryShade: { light: 7, dark: 6 },
   cursorType: 'pointer',
   respectReducedMotion: true,
   headings: { fontWeight: '600' },
@@ -69,6 +70,7 @@ export const theme = createTheme({
       vars: () => ({ root: { '--button-height': '30px', '--button-fz': '13px' } }),
     }),
     ActionIcon: ActionIcon.extend({ defaultProps: { variant: 'subtle', color: 'gray', size: 30 } }),
+    InputWrapper: InputWrapper.extend({ styles: { description: { fontSize: '11.5px' } } }),
     Tooltip: Tooltip.extend({ defaultProps: { openDelay: 350, fz: 'xs', withArrow: false } }),
   },
 })

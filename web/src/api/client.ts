@@ -16,10 +16,12 @@ export const api = createClient<paths>({
 })
 
 /** Waits for a call and returns its body, or throws an ApiError. */
-export async function answer<T>(call: Promise<{ data?: T; response: Response }>): Promise<T> {
+export async function answer<T>(
+  call: Promise<{ data?: T; error?: unknown; response: Response }>,
+): Promise<T> {
   try {
-    const { data, response } = await call
-    if (!response.ok) throw await errorFrom(response)
+    const { data, error, response } = await call
+    if (!response.ok) throw errorFrom(response, error)
     return data as T
   } catch (thrown) {
     if (thrown instanceof DOMException && thrown.name === 'TimeoutError') throw new ApiError(0)

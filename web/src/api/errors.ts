@@ -88,15 +88,10 @@ export class ApiError extends Error {
   }
 }
 
-/** Reads a failed response; a body that is not a problem is ignored. */
-export async function errorFrom(response: Response): Promise<ApiError> {
-  let problem: Problem = {}
-  try {
-    const body: unknown = await response.clone().json()
-    if (body && typeof body === 'object') problem = body as Problem
-  } catch {
-    // A proxy's HTML page says nothing that a person could use.
-  }
+/** The failure that a response and its parsed body tell of; a body that is not a problem is ignored. */
+export function errorFrom(response: Response, body: unknown): ApiError {
+  // A proxy's HTML page arrives as text and says nothing that a person could use.
+  const problem: Problem = body && typeof body === 'object' ? { ...body } : {}
   problem.request_id ??= response.headers.get('X-Request-Id') ?? undefined
   return new ApiError(response.status, problem)
 }

@@ -85,21 +85,22 @@ export function inOrder(a: Message, b: Message): number {
 
 /** Adds or replaces messages in the newest page; a message of an older page is replaced where it is. */
 export function mergeMessages(data: Pages<Message>, fresh: Message[]): Pages<Message> {
-  const left = new Set(fresh)
+  const first = data.pages[0]
+  if (!first) return data
+  const placed = new Set<Message>()
   const pages = data.pages.map((page) => ({
     ...page,
-    items: page.items.map((old) => {
-      for (const m of left) {
-        if (!same(old, m)) continue
-        left.delete(m)
-        return m
-      }
-      return old
+    items: page.items.flatMap((old) => {
+      const m = fresh.find((x) => same(old, x))
+      if (!m) return [old]
+      // The live stream may have brought the stored message while ours was still on its way.
+      if (placed.has(m)) return []
+      placed.add(m)
+      return [m]
     }),
   }))
-  const first = pages[0]
-  if (!first) return data
-  pages[0] = { ...first, items: [...first.items, ...left].sort(inOrder) }
+  const added = fresh.filter((m) => !placed.has(m))
+  pages[0] = { ...first, items: [...(pages[0]?.items ?? []), ...added].sort(inOrder) }
   return { ...data, pages }
 }
 

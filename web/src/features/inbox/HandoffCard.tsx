@@ -128,8 +128,7 @@ function Decision({ conversation: c, handoff: h }: { conversation: Conversation;
         </Button>
         <span className={s.waiting}>
           <IconClock size={12} aria-hidden />
-          waiting {duration(now - Date.parse(h.created_at))}
-          {h.deadline && <span>, due {clock(h.deadline)}</span>}
+          {`waiting ${duration(now - Date.parse(h.created_at))}${h.deadline ? `, due ${clock(h.deadline)}` : ''}`}
         </span>
       </div>
       {declining && (

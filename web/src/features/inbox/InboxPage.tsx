@@ -54,7 +54,7 @@ export function InboxPage() {
   const showList = twoPanes || !conversationId
   const showThread = twoPanes || Boolean(conversationId)
   return (
-    <div className={s.grid}>
+    <div className={s.grid} data-pane={Boolean(conversationId)}>
       {showList && (
         <section className={s.column} aria-label="Conversation list">
           <ConversationList
@@ -86,13 +86,13 @@ export function InboxPage() {
           ) : null}
         </section>
       )}
-      {threePanes && (
+      {threePanes && conversationId && (
         <aside
           className={`${s.column} ${s.pane}`}
           aria-label="Lead details"
           tabIndex={selected.data ? 0 : undefined}
         >
-          {conversationId && selected.data && (
+          {selected.data && (
             <LeadPane conversation={selected.data}>
               {selected.data.handoff && (
                 <HandoffCard

@@ -1,7 +1,7 @@
 import { Button } from '@mantine/core'
 import { IconArrowDown } from '@tabler/icons-react'
 import { useInfiniteQuery } from '@tanstack/react-query'
-import { useLayoutEffect, useMemo, useRef, useState } from 'react'
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'react'
 import { messagesQuery } from '../../api/queries'
 import type { Conversation } from '../../api/types'
 import { threadOf } from '../../realtime/merge'
@@ -148,6 +148,18 @@ function useStickyEnd(firstId: string | undefined, lastId: string | undefined, t
     }
     before.current = { first: firstId, last: lastId, height: el.scrollHeight }
   }, [firstId, lastId, typing])
+
+  // The composer grows and the handoff card comes: the end must stay in view all the same.
+  const hasBox = firstId !== undefined
+  useEffect(() => {
+    const el = box.current
+    if (!el || !hasBox) return
+    const watcher = new ResizeObserver(() => {
+      if (atEnd.current) el.scrollTop = el.scrollHeight
+    })
+    watcher.observe(el)
+    return () => watcher.disconnect()
+  }, [hasBox])
 
   const onScroll = () => {
     const el = box.current
