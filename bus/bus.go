@@ -43,8 +43,7 @@ type Options struct {
 
 const (
 	streamName   = "TANDEM"
-	probeStream  = "TANDEM_PROBE"
-	probeSubject = "probe.tandem"
+	probeSubject = "probe.tandem" // in the same stream, because a full disk wedges one stream and spares others
 
 	maxAge       = 72 * time.Hour
 	dedupeWindow = 30 * time.Minute
@@ -70,7 +69,7 @@ type State struct {
 	Epoch    time.Time // when the stream was created, to the microsecond
 	First    uint64    // position of the oldest message; Last+1 when there is none
 	Last     uint64    // position of the newest message ever taken
-	Messages uint64
+	Messages uint64    // less than Last+1-First when messages inside were lost
 }
 
 // Bus is a connection to the stream. Its methods may be called from any goroutine, and all
@@ -197,14 +196,14 @@ func (b *Bus) InProcessConn() (net.Conn, error) {
 	return srv.InProcessConn()
 }
 
-// ready waits for the connection, makes sure of the streams and publishes once.
+// ready waits for the connection, makes sure of the stream and publishes once.
 func (b *Bus) ready(ctx context.Context) error {
 	for !b.nc.IsConnected() {
 		if err := pause(ctx, 10*time.Millisecond); err != nil {
 			return unavailable(fmt.Errorf("wait for the connection: %w", err))
 		}
 	}
-	if err := b.ensureStreams(ctx); err != nil {
+	if err := b.ensureStream(ctx); err != nil {
 		return unavailable(err)
 	}
 	err := b.probe(ctx)
@@ -212,29 +211,18 @@ func (b *Bus) ready(ctx context.Context) error {
 	return err
 }
 
-func (b *Bus) ensureStreams(ctx context.Context) error {
+func (b *Bus) ensureStream(ctx context.Context) error {
 	s, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: streamName, Description: "Wake-ups by id; PostgreSQL holds the truth.",
-		Subjects: []string{"ev.>", "out.>"}, Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy,
+		Subjects: []string{"ev.>", "out.>", probeSubject}, Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy,
 		MaxAge: maxAge, MaxBytes: b.o.MaxStore, Discard: jetstream.DiscardNew, Duplicates: dedupeWindow, Replicas: b.o.Replicas,
 	})
 	if err != nil {
 		return fmt.Errorf("create the stream: %w", err)
 	}
 	b.setEpoch(s.CachedInfo().Created)
-	// On disk like the real one, so that a full disk shows; apart from it, so that consumers never see a probe.
-	_, err = b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: probeStream, Description: "Proof that a publish works.", Subjects: []string{probeSubject},
-		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, MaxMsgs: 1, MaxBytes: probeStore,
-		Discard: jetstream.DiscardOld, Replicas: b.o.Replicas,
-	})
-	if err != nil {
-		return fmt.Errorf("create the probe stream: %w", err)
-	}
 	return nil
 }
-
-const probeStore = 8 << 20
 
 // State asks the server what the stream holds.
 func (b *Bus) State(ctx context.Context) (State, error) {

@@ -55,6 +55,10 @@ const (
 	maxWorkers    = 256
 	maxAckPending = 4096
 	maxBackoff    = time.Minute
+
+	maxExcusedWait = 5 * time.Second
+	maxRetryAfter  = 10 * time.Minute
+
 	pollWait      = 25 * time.Second
 	deadTimeout   = 30 * time.Second
 	// A message delivered this many times its MaxDeliver, without this process knowing an excuse,
@@ -253,7 +257,7 @@ func (d *durable) handle(ctx, hctx context.Context, jm jetstream.Msg) {
 		d.bury(hctx, jm, m, err)
 	case kind == tandem.Unavailable || kind == tandem.Throttled:
 		d.excuse(m)
-		d.later(hctx, jm, m, err, max(retryAfter(err), d.delay(m.Delivered)))
+		d.later(hctx, jm, m, err, d.excusedDelay(err, m))
 	case tries >= d.c.MaxDeliver:
 		d.bury(hctx, jm, m, err)
 	default:
@@ -292,7 +296,7 @@ func (d *durable) bury(ctx context.Context, jm jetstream.Msg, m Msg, cause error
 	}()
 	if err != nil {
 		d.excuse(m)
-		d.later(ctx, jm, m, fmt.Errorf("keep the dead message: %w (it died of: %w)", err, cause), max(retryAfter(err), d.delay(m.Delivered)))
+		d.later(ctx, jm, m, fmt.Errorf("keep the dead message: %w (it died of: %w)", err, cause), d.excusedDelay(err, m))
 		return
 	}
 	d.b.log.ErrorContext(ctx, "message is dead", "consumer", d.c.Name, "subject", m.Subject, "msg", m.ID, "delivered", m.Delivered, "err", cause)
@@ -337,12 +341,14 @@ func (d *durable) delay(n int) time.Duration {
 	return min(w, maxBackoff)
 }
 
-func retryAfter(err error) time.Duration {
+// excusedDelay is the wait after a failure that was not the message's fault: what the error asks
+// for, or else a short one, because such failures end for all messages at once.
+func (d *durable) excusedDelay(err error, m Msg) time.Duration {
 	var te *tandem.Error
-	if errors.As(err, &te) {
-		return min(te.RetryAfter, 10*maxBackoff)
+	if errors.As(err, &te) && te.RetryAfter > 0 {
+		return min(te.RetryAfter, maxRetryAfter)
 	}
-	return 0
+	return min(d.delay(m.Delivered), maxExcusedWait)
 }
 
 func (m Msg) key() string { return m.Subject + " " + string(m.ID) }

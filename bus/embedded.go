@@ -40,13 +40,16 @@ func (b *Bus) takeDir() error {
 	return nil
 }
 
+// spareStore is what the server's own limit leaves above the stream's, so that the stream's is met first.
+const spareStore = 16 << 20
+
 // startServer runs a new embedded server on the directory. It opens no socket.
 func (b *Bus) startServer() error {
 	logger := &serverLog{log: b.log}
 	srv, err := server.NewServer(&server.Options{
 		ServerName: "tandem", DontListen: true, NoSigs: true, NoLog: true,
 		JetStream: true, StoreDir: b.o.Dir, SyncInterval: syncInterval, DisableJetStreamBanner: true,
-		JetStreamMaxMemory: 16 << 20, JetStreamMaxStore: b.o.MaxStore + 2*probeStore, MaxPayload: maxPayload,
+		JetStreamMaxMemory: 16 << 20, JetStreamMaxStore: b.o.MaxStore + spareStore, MaxPayload: maxPayload,
 	})
 	if err != nil {
 		return unavailable(fmt.Errorf("make the embedded server: %w", err))

@@ -48,6 +48,7 @@ func (b *Bus) Publish(ctx context.Context, subject string, msgID tandem.ID, body
 func (b *Bus) publishOnce(ctx context.Context, subject string, msgID tandem.ID, body []byte) (Ack, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	defer context.AfterFunc(b.connection(), cancel)() // no answer comes over a lost connection
 	b.mu.Lock()
 	epoch := b.epoch // read before: a position of a newer stream under an older epoch is only published again, the reverse would be lost
 	b.mu.Unlock()

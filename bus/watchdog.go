@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -13,6 +14,7 @@ const (
 	failuresToRestart = 3
 	minRestartGap     = time.Second
 	maxRestartGap     = 15 * time.Second
+	storeFailed       = jetstream.ErrorCode(10077)
 	noResources       = jetstream.ErrorCode(10023) // what a server says once a full disk has wedged it
 )
 
@@ -56,7 +58,7 @@ func (b *Bus) Run(ctx context.Context) error {
 			b.log.WarnContext(ctx, "probe of the message bus failed", "failures", failures, "err", err)
 		}
 		next.Reset(min(b.o.ProbeEvery, time.Second))
-		due := wedged || outOfResources(err) || failures >= failuresToRestart
+		due := wedged || outOfResources(err) || (failures >= failuresToRestart && !streamFull(err)) || !b.serverRuns()
 		if b.o.URL != "" || !due || time.Since(lastRestart) < gap {
 			continue
 		}
@@ -77,12 +79,13 @@ func (b *Bus) Run(ctx context.Context) error {
 func (b *Bus) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	defer context.AfterFunc(b.connection(), cancel)() // no answer comes over a lost connection
 	if _, err := b.js.Stream(ctx, streamName); err != nil {
 		if !errors.Is(err, jetstream.ErrStreamNotFound) {
 			return unavailable(fmt.Errorf("probe: look at the stream: %w", err))
 		}
 		b.log.WarnContext(ctx, "the stream is gone; making a new one")
-		if err := b.ensureStreams(ctx); err != nil {
+		if err := b.ensureStream(ctx); err != nil {
 			return unavailable(fmt.Errorf("probe: %w", err))
 		}
 	}
@@ -116,6 +119,12 @@ func (b *Bus) Healthy() error {
 	return nil
 }
 
+func (b *Bus) serverRuns() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.srv != nil && b.srv.Running()
+}
+
 // Restarts returns how often the embedded server has been replaced since Open.
 func (b *Bus) Restarts() int {
 	b.mu.Lock()
@@ -128,6 +137,12 @@ func outOfResources(err error) bool {
 	return errors.As(err, &ae) && ae.ErrorCode == noResources
 }
 
+// streamFull reports whether the stream has reached MaxStore. That is healed by time, not by a restart.
+func streamFull(err error) bool {
+	var ae *jetstream.APIError
+	return errors.As(err, &ae) && ae.ErrorCode == storeFailed && strings.Contains(ae.Description, "maximum bytes")
+}
+
 // complain asks the watchdog to look at once instead of at the next tick.
 func (b *Bus) complain(err error) {
 	select {
@@ -137,6 +152,7 @@ func (b *Bus) complain(err error) {
 }
 
 func (b *Bus) disconnected() {
+	b.complain(errors.New("the connection was lost"))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.lose()

@@ -28,7 +28,7 @@ type Drain struct {
 	ReconcileEvery time.Duration
 	Logger         *slog.Logger // nil means slog.Default
 
-	highest  bus.Ack // the furthest position this leader has seen acknowledged
+	highest  bus.Ack // the furthest position that this leader knows the stream to have reached
 	holes    uint64  // messages missing inside the stream, as of the last reconciliation
 	unsealed bool    // a seal failed, so that the next reconciliation looks for it
 }
@@ -141,6 +141,9 @@ func (d *Drain) pass(ctx context.Context, reconciled *time.Time) error {
 	}
 }
 
+// errRewound says that the stream lost its end while we were publishing.
+var errRewound = errors.New("the stream lost its end")
+
 type outboxRow struct {
 	ID       int64
 	OrgID    tandem.ID
@@ -183,6 +186,9 @@ func (d *Drain) batch(ctx context.Context) (int, error) {
 		stopped = err
 		break
 	}
+	if errors.Is(stopped, errRewound) {
+		return 0, stopped // what this batch published before may be lost as well: all of it goes again
+	}
 	if len(ids) > 0 {
 		err := d.DB.Global(ctx, func(ctx context.Context, tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, markSQL, pgx.StrictNamedArgs{"ids": ids, "epochs": epochs, "seqs": seqs})
@@ -212,7 +218,8 @@ func (d *Drain) publish(ctx context.Context, r outboxRow) (bus.Ack, error) {
 		if err != nil {
 			return ack, err
 		}
-		d.Logger.WarnContext(ctx, "the stream lost its end; publishing again", "rows", n)
+		d.highest = ack
+		return ack, fmt.Errorf("%w: %d rows are published again", errRewound, n)
 	}
 	d.highest = ack
 	return ack, nil

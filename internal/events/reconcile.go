@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/bus"
 )
 
 const (
@@ -37,6 +38,7 @@ func (d *Drain) reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.highest = bus.Ack{Seq: st.Last, Epoch: st.Epoch}
 	// A store that lost blocks in the middle cannot say which messages; all that is outstanding
 	// goes out again, once per loss, and consumers skip what they have processed.
 	if span := st.Last + 1 - st.First; st.Messages < span && span-st.Messages > d.holes {

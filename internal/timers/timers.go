@@ -4,6 +4,7 @@ package timers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -141,16 +142,18 @@ const dueSQL = `
 
 const endSQL = `DELETE FROM timers WHERE kind = @kind AND org_id = @org AND record_id = @record`
 
+// A timer that its handler has meanwhile set again, in another runner, is left alone.
 const backoffSQL = `
 	UPDATE timers SET due_at = clock_timestamp() + make_interval(secs => @wait)
-	WHERE kind = @kind AND org_id = @org AND record_id = @record`
+	WHERE kind = @kind AND org_id = @org AND record_id = @record AND due_at <= clock_timestamp()`
 
 // fire runs the handler of the timer that is due longest and that nobody else holds. The
 // handler and the end of the timer stand in a savepoint: a failing handler leaves no trace but
 // a later time to try again.
 func (r *Runner) fire(ctx context.Context, held func()) (found bool, err error) {
 	// A handler that has begun may finish although we are stopping.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handlerTimeout)
+	base := context.WithoutCancel(ctx)
+	ctx, cancel := context.WithTimeout(base, handlerTimeout)
 	defer cancel()
 	var k key
 	var late float64
@@ -167,19 +170,21 @@ func (r *Runner) fire(ctx context.Context, held func()) (found bool, err error) 
 		}
 		found = true
 		held()
-		failure = r.run(ctx, tx, k)
-		if failure == nil {
-			return nil
-		}
-		_, err = tx.Exec(ctx, backoffSQL, pgx.StrictNamedArgs{"kind": k.kind, "org": k.org, "record": k.record, "wait": r.backoff(k).Seconds()})
-		if err != nil {
-			return fmt.Errorf("put timer %s off: %w", k.kind, err)
+		if failure = r.run(ctx, tx, k); failure != nil {
+			return r.putOff(ctx, tx, k)
 		}
 		return nil
 	})
 	switch {
+	case err != nil && found:
+		// The transaction is lost, by a handler out of time for example. Without this the timer
+		// would be first again and again, and hold up all others.
+		pctx, stop := context.WithTimeout(base, handlerTimeout)
+		defer stop()
+		perr := r.DB.Global(pctx, func(ctx context.Context, tx pgx.Tx) error { return r.putOff(ctx, tx, k) })
+		return false, fmt.Errorf("timer %s of %s: %w", k.kind, k.record, errors.Join(failure, err, perr))
 	case err != nil || !found:
-		return found, err
+		return false, err
 	case failure != nil:
 		r.Logger.ErrorContext(ctx, "timer failed; it will be tried again", "kind", k.kind, "org", k.org, "record", k.record, "err", failure)
 	default:
@@ -209,6 +214,15 @@ func (r *Runner) run(ctx context.Context, tx pgx.Tx, k key) error {
 		}
 		return r.Handlers[k.kind](ctx, sp, k.record)
 	})
+}
+
+// putOff moves a timer that failed to a later time.
+func (r *Runner) putOff(ctx context.Context, tx pgx.Tx, k key) error {
+	_, err := tx.Exec(ctx, backoffSQL, pgx.StrictNamedArgs{"kind": k.kind, "org": k.org, "record": k.record, "wait": r.backoff(k).Seconds()})
+	if err != nil {
+		return fmt.Errorf("put timer %s off: %w", k.kind, err)
+	}
+	return nil
 }
 
 // backoff counts a failure and returns how long to wait. The count lives in this process only:
