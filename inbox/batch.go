@@ -18,8 +18,8 @@ import (
 	"github.com/tandemhq/tandem/internal/pg"
 )
 
-// Options are the limits of the road. The zero value is fit for production.
-type Options struct {
+// BatchOptions are the limits of a Batcher. The zero value is fit for production.
+type BatchOptions struct {
 	Partitions int          // writers at once; 0 means 2
 	MaxBatch   int          // messages in one transaction; 0 means 200
 	Queue      int          // messages waiting per partition before new ones are refused; 0 means 4,096
@@ -32,7 +32,7 @@ type Options struct {
 // of one sender go through one writer, in order; a message that fails never fails another.
 type Batcher struct {
 	db    *pg.DB
-	o     Options
+	o     BatchOptions
 	parts []chan *delivery
 	seed  maphash.Seed
 	stop  chan struct{} // closed when Run has ended
@@ -54,7 +54,7 @@ func (d *delivery) finish(got channels.Accepted, err error) {
 }
 
 // NewBatcher makes a Batcher; Run makes it work.
-func NewBatcher(db *pg.DB, o Options) *Batcher {
+func NewBatcher(db *pg.DB, o BatchOptions) *Batcher {
 	if o.Partitions <= 0 {
 		o.Partitions = 2
 	}

@@ -289,7 +289,9 @@ func why(e *channels.SendError) string {
 }
 
 // retryNow is the timer "retry": the message is queued again.
-func retryNow(ctx context.Context, tx pgx.Tx, id tandem.ID) error { return requeue(ctx, tx, id, RetryWait) }
+func retryNow(ctx context.Context, tx pgx.Tx, id tandem.ID) error {
+	return requeue(ctx, tx, id, RetryWait)
+}
 
 // redispatch is the timer "redispatch": the process died while sending, but the receiver
 // removes duplicates by our id, so the same message goes out again under the same id.

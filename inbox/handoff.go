@@ -75,8 +75,8 @@ type HandoffContact struct {
 type Target struct {
 	Member tandem.ID `json:"member_id,omitempty"`
 	Team   tandem.ID `json:"team_id,omitempty"`
-	Skill    string    `json:"skill,omitempty"`
-	Name     string    `json:"name,omitempty"` // what people call it; filled in answers
+	Skill  string    `json:"skill,omitempty"`
+	Name   string    `json:"name,omitempty"` // what people call it; filled in answers
 }
 
 // Packet is what the next owner must know without reading the whole thread.

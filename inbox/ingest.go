@@ -81,8 +81,8 @@ const numberSQL = `
 	    WHERE c.org_id = @org AND c.id = h.id AND ct.org_id = c.org_id AND ct.id = c.contact_id AND ch.org_id = c.org_id AND ch.id = c.channel_id
 	    RETURNING c.id AS conversation_id, c.contact_id, c.lead_id, c.next_seq - 1 AS seq, h.state AS was, ct.name, ch.name AS channel_name
 	), stored AS (
-	    INSERT INTO messages (org_id, id, conversation_id, seq, direction, sender_kind, sender_id, sender_name, text, html, status)
-	    SELECT @org, @message, conversation_id, seq, 'inbound', 'contact', contact_id, name, @text, @html, 'received' FROM moved
+	    INSERT INTO messages (org_id, id, conversation_id, seq, direction, sender_kind, sender_id, sender_name, text, html, status, provider_id)
+	    SELECT @org, @message, conversation_id, seq, 'inbound', 'contact', contact_id, name, @text, @html, 'received', @provider FROM moved
 	)
 	SELECT * FROM moved`
 
@@ -106,9 +106,14 @@ const quickSQL = `
 const applySQL = `
 	WITH taken AS (SELECT @conv::uuid AS conversation_id), ` + numberSQL
 
+// inboundPrefix keeps the ids that providers give apart from our own, so that nobody can
+// name a message of ours by sending its id back.
+const inboundPrefix = "in:"
+
 func (i incoming) numberArgs() pgx.StrictNamedArgs {
 	return pgx.StrictNamedArgs{
 		"org": i.Org, "message": i.message, "subject": i.Subject, "preview": previewOf(i.Text), "text": i.Text, "html": i.HTML,
+		"provider": inboundPrefix + string(i.ID),
 	}
 }
 

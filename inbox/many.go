@@ -50,8 +50,9 @@ const manySQL = `
 	      AND ct.org_id = c.org_id AND ct.id = c.contact_id AND ch.org_id = c.org_id AND ch.id = c.channel_id
 	    RETURNING c.id AS conversation_id, c.contact_id, c.lead_id, c.next_seq - l.total AS base, h.state AS was, ct.name, ch.name AS channel_name
 	), stored AS (
-	    INSERT INTO messages (org_id, id, conversation_id, seq, direction, sender_kind, sender_id, sender_name, text, html, status)
-	    SELECT @org, n.message_id, n.conversation_id, m.base + n.n - 1, 'inbound', 'contact', m.contact_id, m.name, n.text, n.html, 'received'
+	    INSERT INTO messages (org_id, id, conversation_id, seq, direction, sender_kind, sender_id, sender_name, text, html, status, provider_id)
+	    SELECT @org, n.message_id, n.conversation_id, m.base + n.n - 1, 'inbound', 'contact', m.contact_id, m.name, n.text, n.html, 'received',
+	           'in:' || n.external_id
 	    FROM numbered n JOIN moved m ON m.conversation_id = n.conversation_id
 	)
 	SELECT n.ord, m.conversation_id, m.contact_id, m.lead_id, m.base + n.n - 1 AS seq, CASE WHEN n.n = 1 THEN m.was ELSE 'open' END AS was,
