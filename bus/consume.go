@@ -59,8 +59,8 @@ const (
 	maxExcusedWait = 5 * time.Second
 	maxRetryAfter  = 10 * time.Minute
 
-	pollWait      = 25 * time.Second
-	deadTimeout   = 30 * time.Second
+	pollWait    = 25 * time.Second
+	deadTimeout = 30 * time.Second
 	// A message delivered this many times its MaxDeliver, without this process knowing an excuse,
 	// keeps killing its consumer before it can answer: it is dead without another try.
 	crashLoop = 10

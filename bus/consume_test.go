@@ -286,7 +286,7 @@ func TestStreamDeletedWhileRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, after := publish(t, b, "ev.o.x", "two") // Publish waits for the watchdog
-	if after.Seq > 3 { // behind a probe or two
+	if after.Seq > 3 {                         // behind a probe or two
 		t.Errorf("ack %+v", after)
 	}
 	st, err := b.State(t.Context())

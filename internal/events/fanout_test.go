@@ -1,0 +1,83 @@
+package events
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/pg/pgtest"
+)
+
+func TestFanout(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	ctx, elsewhere := newOrg(t, db), newOrg(t, db)
+	org := orgOf(t, ctx)
+	b := openBus(t, t.TempDir())
+	f, err := NewFanout(b.Listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	background(t, drainOf(db, b).Run)
+	notes, stop := f.Subscribe(org, 8)
+	foreign, _ := f.Subscribe(orgOf(t, elsewhere), 8)
+
+	emit(t, ctx, db, 1)
+	if n := <-notes; n.Fact.Topic != "message.received" || n.Fact.Org != org || n.Signal != "" || n.Lost {
+		t.Errorf("note %+v", n)
+	}
+	if err := b.Signal(t.Context(), "sig."+string(org)+".typing.x", []byte("body")); err != nil {
+		t.Fatal(err)
+	}
+	if n := <-notes; n.Signal != "typing.x" || string(n.Body) != "body" || n.Lost {
+		t.Errorf("note %+v", n)
+	}
+
+	// Nobody reads while more comes than fits.
+	for i := range 20 {
+		f.hear("sig."+string(org)+".n", fmt.Append(nil, i))
+	}
+	first := <-notes
+	if !first.Lost {
+		t.Errorf("first note after an overflow: %+v", first)
+	}
+	last := ""
+	for len(notes) > 0 {
+		n := <-notes
+		if n.Lost {
+			t.Error("told twice")
+		}
+		last = string(n.Body)
+	}
+	if last != "19" {
+		t.Errorf("the newest note is %q", last)
+	}
+	f.hear("", nil) // the connection was away
+	if n := <-notes; !n.Lost {
+		t.Errorf("after a reconnect: %+v", n)
+	}
+	if n := <-foreign; !n.Lost || len(foreign) != 0 {
+		t.Errorf("another organization reads %+v and %d more", n, len(foreign))
+	}
+	f.hear("ev."+string(org)+".a.b", []byte(`{"org":"`+string(tandem.NewID())+`"}`)) // an envelope that lies
+	f.hear("ev", nil)
+	if len(notes) != 0 {
+		t.Error("nonsense was passed on")
+	}
+	stop()
+	stop()
+	if _, open := <-notes; open {
+		t.Error("not closed")
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, open := <-foreign; open {
+		t.Error("not closed")
+	}
+	if ch, _ := f.Subscribe(org, 2); len(ch) != 0 {
+		t.Error("a note after the end")
+	} else if _, open := <-ch; open {
+		t.Error("open after the end")
+	}
+}
