@@ -260,4 +260,3 @@ func TestChainAndActor(t *testing.T) {
 		}
 	}
 }
-

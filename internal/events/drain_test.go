@@ -177,7 +177,8 @@ func TestRelease(t *testing.T) {
 	ctx := newOrg(t, db)
 	b := openBus(t, t.TempDir())
 	subs := []Subscription{
-		{Name: "one", Topics: []string{"message.received"}}, {Name: "two", Topics: []string{"lead.moved", "message.*"}},
+		{Name: "one", Topics: []string{"message.received"}},
+		{Name: "two", Topics: []string{"lead.moved", "message.*"}},
 		{Name: "other", Topics: []string{"messageXreceived", "lead.moved", "out"}},
 	}
 	d := drainOf(db, b, subs...)
