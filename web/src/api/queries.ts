@@ -1,4 +1,5 @@
-import { infiniteQueryOptions, queryOptions } from '@tanstack/react-query'
+import { type InfiniteData, infiniteQueryOptions, queryOptions } from '@tanstack/react-query'
+import { withLocal } from '../realtime/merge'
 import { answer, api } from './client'
 import type { Conversation, ConversationView, Message, Page } from './types'
 
@@ -47,7 +48,13 @@ export const conversationQuery = (id: string) =>
 export const messagesQuery = (id: string) =>
   infiniteQueryOptions({
     queryKey: keys.messages(id),
-    queryFn: ({ pageParam, signal }) => fetchMessages(id, { before: pageParam, signal }),
+    queryFn: async ({ pageParam, signal, client }) => {
+      const page = await fetchMessages(id, { before: pageParam, signal })
+      if (pageParam !== undefined) return page
+      // What this browser is still sending, or failed to send, outlives a refetch.
+      const loaded = client.getQueryData<InfiniteData<Page<Message>>>(keys.messages(id))
+      return withLocal(page, loaded?.pages[0])
+    },
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (page) => page.next,
   })

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Conversation, Message, Page } from '../api/types'
 import { conversation, message } from '../test/records'
-import { inView, mergeMessages, mergeNewest, type Pages, patchList, threadOf } from './merge'
+import { inView, mergeMessages, mergeNewest, type Pages, patchList, threadOf, withLocal } from './merge'
 
 const me = 'me'
 const ai = { id: 'ava', kind: 'ai', name: 'Ava' } as const
@@ -21,7 +21,7 @@ describe('inView', () => {
   it.each([
     ['mine', { owner: mine }, true],
     ['mine', { owner: ai }, false],
-    ['mine', { owner: mine, state: 'resolved' }, false],
+    ['unowned', { owner: null, state: 'resolved' }, false],
     ['needs_you', { handoff: { id: 'h', reason: 'policy', created_at: '' } }, true],
     ['needs_you', { handoff: null }, false],
     ['ai', { owner: ai }, true],
@@ -44,6 +44,12 @@ describe('patchList', () => {
     const got = patchList(list(undefined, a, b, c), 'all', fresh, me)
     expect(ids(got)).toEqual(['c', 'a', 'b'])
     expect(got.pages[0]?.items[0]?.preview).toBe('Hello')
+  })
+
+  it('sorts by time although the server trims trailing zeros', () => {
+    const whole = conversation('whole', { last_message_at: '2026-01-01T10:00:00Z' })
+    const later = conversation('later', { last_message_at: '2026-01-01T10:00:00.5Z' })
+    expect(ids(patchList(list(undefined, whole), 'all', later, me))).toEqual(['later', 'whole'])
   })
 
   it('replaces in place when no message came', () => {
@@ -90,6 +96,16 @@ describe('mergeMessages', () => {
     const event = message('e', 2, { kind: 'event' })
     const got = mergeMessages(thread({ items: [message('m2', 2)] }), [event, message('m3', 3)])
     expect(threadOf(got).map((m) => m.id)).toEqual(['m2', 'e', 'm3'])
+  })
+})
+
+describe('withLocal', () => {
+  it('keeps what is unsent and drops what has arrived', () => {
+    const unsent = message('local a', Number.POSITIVE_INFINITY, { client_key: 'a', status: 'unsent' })
+    const arrived = message('local b', Number.POSITIVE_INFINITY, { client_key: 'b', status: 'sending' })
+    const fresh = { items: [message('m1', 1, { client_key: 'b' })] }
+    const got = withLocal(fresh, { items: [message('m0', 0), unsent, arrived] })
+    expect(got.items.map((m) => m.id)).toEqual(['m1', 'local a'])
   })
 })
 

@@ -5,22 +5,22 @@ export type Pages<T> = InfiniteData<Page<T>, string | undefined>
 
 /** Whether a conversation belongs to a tab of the inbox, as the server decides it. */
 export function inView(view: ConversationView, c: Conversation, myId: string): boolean {
-  const ended = c.state === 'resolved' || c.state === 'spam'
   switch (view) {
     case 'all':
       return true
     case 'mine':
-      return !ended && c.owner?.id === myId
+      return c.owner?.id === myId
     case 'needs_you':
-      return !ended && Boolean(c.handoff)
+      return Boolean(c.handoff)
     case 'ai':
-      return !ended && (c.owner?.kind === 'ai' || c.owner?.kind === 'external')
+      return c.owner?.kind === 'ai'
     case 'unowned':
-      return !ended && !c.owner
+      return !c.owner && c.state === 'open'
   }
 }
 
-const stamp = (c: Conversation) => c.last_message_at ?? c.created_at
+/** As a number: the server trims trailing zeros of a second, so texts do not sort. */
+const stamp = (c: Conversation) => Date.parse(c.last_message_at ?? c.created_at)
 
 /**
  * Puts the newest state of a conversation into a loaded list: replaced and moved by its
@@ -79,7 +79,9 @@ export function inOrder(a: Message, b: Message): number {
   if (a.seq !== b.seq) return a.seq - b.seq
   const rank = (m: Message) => (m.kind === 'event' ? 1 : 0)
   return (
-    rank(a) - rank(b) || a.created_at.localeCompare(b.created_at) || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
+    rank(a) - rank(b) ||
+    Date.parse(a.created_at) - Date.parse(b.created_at) ||
+    (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
   )
 }
 
@@ -120,6 +122,12 @@ export function mergeNewest(data: Pages<Message>, fresh: Page<Message>): Pages<M
 /** A message that only this browser knows so far. */
 export function isLocal(m: Message): boolean {
   return m.status === 'sending' || m.status === 'unsent'
+}
+
+/** A page fetched again, with what the old one held of this browser's own unsent messages. */
+export function withLocal(page: Page<Message>, old: Page<Message> | undefined): Page<Message> {
+  const kept = old?.items.filter((m) => isLocal(m) && !page.items.some((x) => same(x, m))) ?? []
+  return kept.length > 0 ? { ...page, items: [...page.items, ...kept] } : page
 }
 
 /** All loaded messages, oldest first, each once. */

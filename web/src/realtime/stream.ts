@@ -7,11 +7,15 @@ export interface StreamHandlers {
   /** The server no longer knows what was missed: everything must be fetched again. */
   onResync: () => void
   onState: (open: boolean) => void
+  /** The server refused the stream: perhaps the session has ended. */
+  onRefused: () => void
 }
 
 /** First wait after the browser gave the stream up; it doubles up to `longest`. */
 const shortest = 1_000
 const longest = 30_000
+/** By then the page's first loads are done; they are checked once against the stream. */
+const settle = 1_000
 
 /**
  * Opens the live stream and keeps it open until the returned function is called.
@@ -23,6 +27,7 @@ export function openStream(handlers: StreamHandlers): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined
   let lastSeq: string | undefined
   let wait = shortest
+  let settling: ReturnType<typeof setTimeout> | undefined
   let closed = false
 
   const remember = (event: MessageEvent<string>) => {
@@ -39,8 +44,11 @@ export function openStream(handlers: StreamHandlers): () => void {
     })
     es.addEventListener('hello', (event) => {
       const { seq } = read<{ seq: number }>(event) ?? {}
-      // A stream that saw no fact yet resumes from where it began.
-      if (seq !== undefined && lastSeq === undefined) lastSeq = String(seq)
+      if (seq === undefined || lastSeq !== undefined) return
+      // A stream that saw no fact yet resumes from where it began, and what the page loaded
+      // before that may be older than the stream's beginning.
+      lastSeq = String(seq)
+      settling = setTimeout(handlers.onResync, settle)
     })
     es.addEventListener('fact', (event) => {
       remember(event)
@@ -58,6 +66,7 @@ export function openStream(handlers: StreamHandlers): () => void {
     es.addEventListener('error', () => {
       handlers.onState(false)
       if (es.readyState !== EventSource.CLOSED || closed) return
+      handlers.onRefused()
       clearTimeout(timer)
       timer = setTimeout(open, wait)
       wait = Math.min(wait * 2, longest)
@@ -68,6 +77,7 @@ export function openStream(handlers: StreamHandlers): () => void {
   return () => {
     closed = true
     clearTimeout(timer)
+    clearTimeout(settling)
     source?.close()
   }
 }

@@ -1,5 +1,6 @@
 import { useQueryClient } from '@tanstack/react-query'
 import { useEffect } from 'react'
+import { keys } from '../api/queries'
 import { Applier } from './apply'
 import { presence } from './presence'
 import { openStream } from './stream'
@@ -14,6 +15,8 @@ export function useLive(myId: string): void {
       onTyping: (event) => presence.typing(event),
       onResync: () => applier.resync(),
       onState: (open) => presence.streamState(open),
+      // Any call tells whether the session still holds; a 401 leads to the sign-in page.
+      onRefused: () => void cache.refetchQueries({ queryKey: keys.counts }),
     })
     return () => {
       close()

@@ -130,7 +130,7 @@ function Reasons({ ai }: { ai: NonNullable<Message['ai']> }) {
   const sources = new Map((ai.sources ?? []).map((source) => [source.title, source]))
   return (
     <>
-      {ai.confidence != null && <span>· {percent(ai.confidence)}% confident</span>}
+      {Boolean(ai.confidence) && <span>· {percent(ai.confidence ?? 0)}% confident</span>}
       {sources.size > 0 && (
         <span>
           ·{' '}

@@ -3,7 +3,7 @@ import { IconArrowDown } from '@tabler/icons-react'
 import { useInfiniteQuery } from '@tanstack/react-query'
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'react'
 import { messagesQuery } from '../../api/queries'
-import type { Conversation } from '../../api/types'
+import type { Conversation, Message } from '../../api/types'
 import { threadOf } from '../../realtime/merge'
 import { type Typist, useTypists } from '../../realtime/presence'
 import { clock } from '../../ui/format'
@@ -22,11 +22,7 @@ export function Thread({ conversation: c }: { conversation: Conversation }) {
   const messages = useMemo(() => threadOf(thread.data), [thread.data])
   const rows = useMemo(() => rowsOf(messages), [messages])
   const typists = useTypists(c.id)
-  const { box, onScroll, missed, toEnd } = useStickyEnd(
-    messages[0]?.id,
-    messages[messages.length - 1]?.id,
-    typists.length,
-  )
+  const { box, onScroll, missed, toEnd } = useStickyEnd(messages, typists.length)
 
   if (thread.isPending) {
     return (
@@ -121,7 +117,9 @@ function TypingLine({ typists, contactName }: { typists: readonly Typist[]; cont
  * Keeps the end in view while it is in view, keeps the place when older messages come in
  * above, and tells when something new lies below.
  */
-function useStickyEnd(firstId: string | undefined, lastId: string | undefined, typing: number) {
+function useStickyEnd(messages: Message[], typing: number) {
+  const firstId = messages[0]?.id
+  const lastId = messages[messages.length - 1]?.id
   const box = useRef<HTMLDivElement>(null)
   const atEnd = useRef(true)
   const before = useRef<{ first?: string; last?: string; height: number }>({ height: 0 })
@@ -133,7 +131,7 @@ function useStickyEnd(firstId: string | undefined, lastId: string | undefined, t
     setMissed(false)
   }
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: typing changes the height too
+  // biome-ignore lint/correctness/useExhaustiveDependencies: states and typing change the height too
   useLayoutEffect(() => {
     const el = box.current
     if (!el) return
@@ -147,7 +145,7 @@ function useStickyEnd(firstId: string | undefined, lastId: string | undefined, t
       else setMissed(true)
     }
     before.current = { first: firstId, last: lastId, height: el.scrollHeight }
-  }, [firstId, lastId, typing])
+  }, [messages, typing])
 
   // The composer grows and the handoff card comes: the end must stay in view all the same.
   const hasBox = firstId !== undefined

@@ -15,7 +15,7 @@ export function PipelinePage() {
   const { board: chosen } = useSearch({ from: '/app/pipeline' })
   const navigate = useNavigate()
   const boards = useQuery(boardsQuery)
-  const all = boards.data?.items ?? []
+  const all = (boards.data?.items ?? []).filter((b) => b.kind !== 'deal')
   const board = all.find((b) => b.id === chosen) ?? all.find((b) => b.is_default) ?? all[0]
   useEffect(() => {
     document.title = `${board?.name ?? 'Pipeline'} · Tandem`
@@ -86,13 +86,13 @@ function Columns({ board }: { board: Board }) {
 
 /** Leads by stage, the ones that came to the stage last on top. */
 export function group(leads: Lead[]): Map<string, Lead[]> {
-  const at = (l: Lead) => l.stage_changed_at ?? l.created_at
+  const at = (l: Lead) => Date.parse(l.stage_changed_at ?? l.created_at)
   const groups = new Map<string, Lead[]>()
   for (const lead of leads) {
     const list = groups.get(lead.stage.id)
     if (list) list.push(lead)
     else groups.set(lead.stage.id, [lead])
   }
-  for (const list of groups.values()) list.sort((a, b) => at(b).localeCompare(at(a)))
+  for (const list of groups.values()) list.sort((a, b) => at(b) - at(a))
   return groups
 }
