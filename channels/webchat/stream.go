@@ -33,6 +33,12 @@ func (c *chat) state(t channels.Thread) state {
 	return s
 }
 
+// writing is a typing event. A browser's clock may be wrong, so it also gets the rest.
+type writing struct {
+	channels.Typing
+	ExpiresIn int64 `json:"expires_in"` // milliseconds; 0: they stopped
+}
+
 // stream sends the visitor's lines after the last one seen, then every new one, who
 // answers, and who writes. The watch begins before the first read and every hint leads
 // to a read of the thread, so a line can neither be missed nor come twice.
@@ -88,7 +94,7 @@ func (c *chat) stream(w http.ResponseWriter, r *http.Request, h channels.Host) e
 				err = s.catchUp()
 			}
 			if err == nil && ch.Typing != nil {
-				err = s.event(0, "typing", ch.Typing)
+				err = s.event(0, "typing", writing{*ch.Typing, max(0, time.Until(ch.Typing.Until).Milliseconds())})
 			}
 		case <-beat.C:
 			// Hints travel at most once; the read makes up for one that was lost.

@@ -94,8 +94,13 @@ func TestStreamShowsEverything(t *testing.T) {
 	}
 	until := time.Date(2026, 5, 4, 12, 0, 5, 0, time.UTC)
 	r.host.Write(who, channels.Typing{From: channels.AI, Name: "Ava", Until: until})
-	if f := next(t, in, "typing"); f.data != `{"from":"ai","name":"Ava","until":"2026-05-04T12:00:05Z"}` || f.id != "" {
+	if f := next(t, in, "typing"); f.data != `{"from":"ai","name":"Ava","until":"2026-05-04T12:00:05Z","expires_in":0}` || f.id != "" {
 		t.Errorf("typing %+v", f)
+	}
+	r.host.Write(who, channels.Typing{From: channels.Human, Name: "Daniel", Until: time.Now().Add(time.Hour)})
+	var typing writing
+	if f := next(t, in, "typing"); json.Unmarshal([]byte(f.data), &typing) != nil || typing.ExpiresIn < 3_500_000 || typing.ExpiresIn > 3_600_000 {
+		t.Errorf("typing %+v, want about an hour left", f)
 	}
 	r.host.Say(who, channels.AI, "Ava", "a\n\nevent: line\ndata: forged", channels.Source{Title: "Delivery", URL: "https://x.co/d"})
 	f := next(t, in, "line")
