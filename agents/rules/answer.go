@@ -54,7 +54,7 @@ var concepts = []struct {
 	{ask: rx(`\b(?:how long|how quickly|how fast|how soon|take to)\b`), words: []string{"minute", "minutes", "hour", "hours", "day", "days", "week", "weeks", "month", "months", "takes", "duration"}, kind: true},
 	{ask: rx(`\b(?:integrat\w*|sync\w*|connect\w*|import\w*|work(?:s)? with|compatible|plug-?in|interface|api)\b`), words: []string{"integration", "integrates", "sync", "synced", "connect", "connector", "connects", "import", "imports", "export", "compatible", "interface", "api"}},
 	{ask: rx(`\b(?:secur\w*|safe\w*|encrypt\w*|gdpr|privacy|protect\w*|complian\w*|certif\w*)\b`), words: []string{"secure", "security", "encrypted", "encryption", "gdpr", "privacy", "protected", "compliance", "compliant", "certified", "certificate"}},
-	{ask: rx(`\b(?:host\w*|stored?|data ?cent(?:er|re)s?|where is (?:the|our|my) data)\b`), words: []string{"hosted", "stored", "hosting", "center", "centre", "server", "servers", "region"}},
+	{ask: rx(`\b(?:host\w*|stored?|servers?|data ?cent(?:er|re)s?|where is (?:the|our|my) data)\b`), words: []string{"hosted", "stored", "hosting", "center", "centre", "server", "servers", "region"}},
 	{ask: rx(`\b(?:trial|try|test|demo|pilot)\b`), words: []string{"trial", "try", "test", "demo", "pilot", "free"}},
 	{ask: rx(`\b(?:cancel\w*|terminat\w*|quit|leave|notice)\b`), words: []string{"cancel", "cancellation", "terminate", "notice", "leave"}},
 	{ask: rx(`\b(?:support|help\w*|contact|hotline|reach you)\b`), words: []string{"support", "help", "hotline", "helpdesk", "phone", "email"}},
@@ -72,7 +72,7 @@ var concepts = []struct {
 var dull = func() map[string]bool {
 	m := map[string]bool{}
 	for _, w := range strings.Fields("offer provide use using used work works possible able available company product software tool tools system solution exactly really actually " +
-		"question questions kind type way thing things question much many long make give show see come look take need also currently already new good best handle deal include included feature features") {
+		"question questions kind type way thing things question much many long make give show see come look take need also currently already new good best handle deal include included feature features everything anything something somewhere") {
 		m[llm.Stem(w)] = true
 	}
 	return m
@@ -90,8 +90,8 @@ func terms(question string) []term {
 	taken := map[string]bool{}
 	low := strings.ToLower(question)
 	for _, c := range concepts {
-		m := c.ask.FindStringIndex(low)
-		if m == nil {
+		matches := c.ask.FindAllString(low, 10)
+		if matches == nil {
 			continue
 		}
 		t := term{stems: map[string]float64{}, weight: 1}
@@ -102,7 +102,7 @@ func terms(question string) []term {
 			t.kind, t.weight = true, 1.5
 			taken[llm.Stem("take")], taken[llm.Stem("last")] = true, true
 		}
-		for _, w := range llm.Words(low[m[0]:m[1]]) {
+		for _, w := range llm.Words(strings.Join(matches, " ")) {
 			taken[llm.Stem(w)] = true
 			if !llm.IsStopWord(w) {
 				t.stems[llm.Stem(w)] = 1
@@ -117,7 +117,7 @@ func terms(question string) []term {
 		}
 		taken[s] = true
 		t := term{stems: map[string]float64{s: 1}, weight: 1}
-		if dull[s] {
+		if dull[s] || w[0] >= '0' && w[0] <= '9' {
 			t.weight = 0.25
 		}
 		out = append(out, t)
@@ -147,7 +147,7 @@ func answer(question string, from []passage) (found, bool) {
 	}
 	// A word that every sentence has says less than one that few have.
 	for i := range ts {
-		if ts[i].kind {
+		if ts[i].kind || ts[i].weight < 1 {
 			continue
 		}
 		n := 0
@@ -215,7 +215,7 @@ func second(cands []candidate, best int, ts []term) (candidate, bool) {
 			h := t.hit(c.stems)
 			if h > t.hit(top.stems) {
 				g += t.weight // says what the first does not
-			} else if h > 0 && (c.place == top.place+1 || c.place == top.place-1) {
+			} else if h > 0 && c.place == top.place+1 {
 				g += 0.4 * t.weight
 			}
 		}

@@ -332,6 +332,74 @@ func TestConversations(t *testing.T) {
 	}
 }
 
+// One message each, written the way people write, with what we asked before it.
+func TestPlainEnglish(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ asked, says, known, handoff, answer string }{
+		{says: "Hi, I run a bakery chain with 6 shops and about 70 staff. Rosters live in Excel and it's killing me. Can you help?", known: "need=Rosters live in Excel and it's killing me. (about 70 people)(0.8) | authority=runs the bakery chain(0.7)"},
+		{says: "Our budget would be somewhere between 15 and 20 thousand euros per year", known: "budget=€15,000 to €20,000 a year(0.8)"},
+		{says: "We can spend 1200 a month", known: "budget=$1,200 a month(0.7)"},
+		{asked: "need", says: "We can spend 1200 a month", known: "budget=$1,200 a month(0.7)"},
+		{says: "We've got EUR 30.000 approved for this", known: "budget=€30,000(0.8)"},
+		{says: "We were thinking of $10-12 per employee per month", known: "budget=$10 to $12 per person a month(0.8)"},
+		{says: "We're a 12-person agency, roughly $500/month tops", known: "budget=about $500 a month(0.8)"},
+		{says: "Our shops make $2M a year", known: ""},
+		{says: "We are 40 people and we have 300 patients a day", known: ""},
+		{says: "Our CEO Martin needs to sign it off", known: "authority=needs approval from the CEO Martin(0.8)"},
+		{asked: "authority", says: "That would be me and our head of HR", known: "authority=decides together with the head of HR(0.8)"},
+		{says: "I'm responsible for IT, but the purchase decision is made by the management board", known: "authority=the management board decides(0.8)"},
+		{says: "I'm just an intern gathering information", known: "authority=intern(0.3)"},
+		{asked: "authority", says: "The timeline is flexible", known: ""},
+		{asked: "timeline", says: "The timeline is flexible", known: "timeline=Not decided yet(0.3)"},
+		{asked: "authority", says: "no", known: "authority=decides alone(0.8)"},
+		{asked: "budget", says: "no", known: "budget=No budget set yet(0.3)"},
+		{says: "it should be running before the summer season starts", known: "timeline=before summer 2027(0.8)"},
+		{says: "We would like to go live on April 1st", known: "timeline=1 April 2027(0.8)"},
+		{says: "Ideally within the next three months", known: "timeline=within three months (by 22 February 2027)(0.8)"},
+		{asked: "timeline", says: "Q2", known: "timeline=Q2 2027(0.9)"},
+		{says: "we want to decide by the end of this month", known: "timeline=end of November 2026(0.8)"},
+		{says: "Can we talk next month?", known: ""},
+		{says: "We need someone who can plan shifts across 3 sites", known: "need=We need someone who can plan shifts across 3 sites(0.8)"},
+		{says: "I want to schedule calls between nurses and patients", known: "need=I want to schedule calls between nurses and patients(0.8)"},
+		{says: "I need help with rostering and payroll export", known: "need=I need help with rostering and payroll export(0.8)"},
+		{says: "We had a bad experience with our last vendor, they were terrible", known: ""},
+		{says: "I'd like to book a demo next week", handoff: "customer_asked"},
+		{says: "Please connect me with sales", handoff: "customer_asked"},
+		{says: "Your chatbot is useless, get me a human", handoff: "customer_asked"},
+		{says: "nobody has replied in three days, this is not acceptable", handoff: "sentiment"},
+		{says: "Could you send me a quote for 50 users?", handoff: "policy"},
+		{says: "What's the minimum contract term?", handoff: "policy"},
+		{says: "Do you have discounts for nonprofits?", handoff: "policy"},
+		{says: "Do you offer a free trial?", answer: "30 days"},
+		{says: "How long is the trial", answer: "30 days"},
+		{says: "Is there a mobile app for Android?", answer: "mobile app"},
+		{says: "How do you handle data protection / GDPR?", answer: "encrypted"},
+		{says: "Where are your servers and is everything encrypted?", answer: "Frankfurt"},
+		{says: "Thanks, that is helpful. And how much would it be for 40 people?", answer: "euros per employee"},
+		{says: "tell me about integrations", answer: "Google Calendar"},
+		{says: "Do you support Spanish?", answer: "could not find"},
+		{says: "What?", answer: "did not quite understand"},
+		{says: "👍", answer: "?"},
+	} {
+		t.Run(tc.says, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t)
+			h.facts.Greeted = true
+			if tc.asked != "" {
+				h.msgs = append(h.msgs, llm.Message{Role: llm.Assistant, Text: questions[tc.asked][0]})
+			}
+			got := h.say(tc.says)
+			reason := ""
+			if h.handoff != nil {
+				reason, _ = h.handoff["reason"].(string)
+			}
+			if h.known() != tc.known || reason != tc.handoff || !strings.Contains(got, tc.answer) {
+				t.Errorf("known %q, handoff %q, answer %q; want %q, %q, %q", h.known(), reason, got, tc.known, tc.handoff, tc.answer)
+			}
+		})
+	}
+}
+
 func TestFactsDecide(t *testing.T) {
 	t.Parallel()
 	t.Run("open handoff", func(t *testing.T) {

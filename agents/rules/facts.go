@@ -2,6 +2,8 @@ package rules
 
 import (
 	"math"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/tandemhq/tandem/agents/llm"
@@ -37,13 +39,43 @@ func (v *view) findings() []finding {
 	return out
 }
 
+// topics are the words by which a sentence names a field.
+var topics = map[string]*regexp.Regexp{
+	llm.Budget:    rx(`\b(?:budget|money|price|costs?|spend)\b`),
+	llm.Timeline:  rx(`\b(?:timeline|timing|time ?frame|dates?|deadline|when|start)\b`),
+	llm.Authority: rx(`\b(?:decisions?|decides?|who|boss)\b`),
+}
+
+// aboutOther reports a sentence that names another field and not this one.
+func (v *view) aboutOther(s, field string) bool {
+	if re := topics[field]; re != nil && re.MatchString(s) {
+		return false
+	}
+	for other, re := range topics {
+		if other != field && re.MatchString(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// answersElse reports a short sentence that is an answer to another question than what is needed.
+func (v *view) answersElse(s string) bool {
+	n := len(strings.Fields(s))
+	money := slices.ContainsFunc(amounts(s, v.facts.Currency, true), func(a amount) bool { return !a.Bare || a.Per != "" })
+	return money ||
+		n <= 12 && whoDecides(s).Confidence > 0 || n <= 6 && len(whens(s, v.now)) > 0
+}
+
+var plainNo = rx(`^\W*(?:no|nope|not really|none|nothing)\W*$`)
+
 // unknown is what a field becomes when the customer was asked and does not know.
 func (v *view) unknown(field, value string) finding {
 	if v.asked != field || v.facts.Qualification[field].Value != "" {
 		return finding{}
 	}
 	for _, s := range v.claims {
-		if dontKnowRE.MatchString(s) {
+		if plainNo.MatchString(s) || dontKnowRE.MatchString(s) && !v.aboutOther(s, field) {
 			return finding{field: field, value: value, confidence: unknownAnswer, quote: cut(s, 200)}
 		}
 	}
@@ -53,11 +85,14 @@ func (v *view) unknown(field, value string) finding {
 func (v *view) budget() finding {
 	asked := v.asked == llm.Budget
 	for _, s := range v.claims {
-		talks := budgetRE.MatchString(s)
+		talks := budgetRE.MatchString(s) || strings.ContainsAny(s, "$€£") && !isQuestion(s)
 		if !asked && (!talks || notBudgetRE.MatchString(s)) || isQuestion(s) && !strings.Contains(strings.ToLower(s), "budget") {
 			continue
 		}
-		for _, a := range amounts(s, v.facts.Currency, asked) {
+		for _, a := range amounts(s, v.facts.Currency, true) {
+			if a.Bare && !asked && a.Per == "" && !strings.Contains(strings.ToLower(s[a.From:a.To]), "k") {
+				continue // a number alone is money only in answer to our question
+			}
 			if a.Bare && (a.High < 100 || a.High < 2100 && a.High > 1990) {
 				continue // a count or a year
 			}
@@ -110,7 +145,7 @@ func (v *view) timeline() finding {
 }
 
 var (
-	aloneRE = rx(`^\W*(?:(?:it'?s |that'?s |no,? |only |just )*(?:only |just )?(?:me|myself|i do|nobody(?: else)?|no ?one(?: else)?|none|i decide)|i am(?: the only one)?)\b`)
+	aloneRE = rx(`^\W*no\W*$|^\W*(?:(?:it'?s |that'?s |no,? |only |just )*(?:only |just )?(?:me|myself|i do|nobody(?: else)?|no ?one(?: else)?|none|i decide)|i am(?: the only one)?)\b`)
 	othRE   = rx(`^\W*(?:(?:yes|yeah|well|also|and),? )*(?:it'?s |that'?s |that would be |probably |only |me and |myself and )*` + othersRE + endRE)
 )
 
@@ -166,7 +201,7 @@ func (v *view) need() finding {
 			found, confidence = append(found, s), max(confidence, 0.8)
 		case !question && interestRE.MatchString(s):
 			found, confidence = append(found, s), max(confidence, 0.6)
-		case v.asked == llm.Need && !question && len(strings.Fields(s)) >= 3 && !dontKnowRE.MatchString(s) && !thanksRE.MatchString(s):
+		case v.asked == llm.Need && !question && len(strings.Fields(s)) >= 3 && !dontKnowRE.MatchString(s) && !thanksRE.MatchString(s) && !v.answersElse(s):
 			found, confidence = append(found, s), max(confidence, 0.75)
 		}
 	}

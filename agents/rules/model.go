@@ -309,7 +309,9 @@ func (t *turn) close(parts []string, found []finding, asked bool) string {
 	switch {
 	case t.identity():
 		parts = append([]string{sayIdentity}, parts...)
-	case len(parts) == 0 && thanksRE.MatchString(t.text):
+	case len(parts) == 0 && len(found) == 0 && t.unclear():
+		return sayUnclear
+	case len(parts) == 0 && len(found) == 0 && thanksRE.MatchString(t.text):
 		if t.facts.OpenHandoff {
 			return sayWaiting
 		}
@@ -338,6 +340,11 @@ func (t *turn) close(parts []string, found []finding, asked bool) string {
 
 func (t *turn) identity() bool {
 	return slices.ContainsFunc(t.parts, identityRE.MatchString)
+}
+
+// unclear reports a question without a word to look up: "What?".
+func (t *turn) unclear() bool {
+	return slices.ContainsFunc(t.parts, func(s string) bool { return isQuestion(s) && len(terms(s)) == 0 })
 }
 
 func (t *turn) justGreeting() bool {

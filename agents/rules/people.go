@@ -106,7 +106,7 @@ const (
 
 var (
 	roleRE = regexp.MustCompile(`(?i)\b(?:i am|i'm|im|my (?:role|title|job|position) is|i work as|i serve as|speaking as|as)(?: also| currently)? (?:the |an? |our |your )?(` + titleRE + `)`)
-	runsRE = regexp.MustCompile(`(?i)\bi (run|own|manage|lead|head) (?:the |our |a |my )?(company|business|firm|practice|shop|clinic|restaurant|operations|team|department|office|agency)\b`)
+	runsRE = regexp.MustCompile(`(?i)\bi (run|own|manage|lead|head) (?:the |our |a |my )?((?:[a-z]+ )?(?:company|business|firm|practice|shops?|clinics?|restaurants?|hotels?|operations|team|department|office|agency|chain|store|studio|school))\b`)
 	// The alternatives of decisionRules are tried in order; the first that matches wins.
 	decisionRules = []struct {
 		re   *regexp.Regexp
@@ -120,7 +120,7 @@ var (
 		{regexp.MustCompile(`(?i)\b(?:need|needs|require|requires|get|subject to)\b[^.!?]{0,20}?\b(?:approval|sign-?off|the ok|permission|go-?ahead|blessing)\b(?: from| by| of) ` + othersRE + endRE), "needs approval from %s", 0.85},
 		{regexp.MustCompile(`(?i)\b` + othersRE + ` (?:also )?(?:has to|have to|must|needs to|will|would|should) (?:approve|sign(?: it| this)?(?: off)?|agree|decide|confirm)`), "needs approval from %s", 0.85},
 		{regexp.MustCompile(`(?i)\b` + othersRE + ` (?:decides|makes the (?:final )?(?:decision|call)|signs off|has the (?:final|last) (?:say|word)|holds the budget)`), "%s decides", 0.85},
-		{regexp.MustCompile(`(?i)\b(?:final (?:say|decision|word)|decision|sign-?off) (?:is|lies|rests|sits|comes)(?: with| from| by)? ` + othersRE + endRE), "%s decides", 0.85},
+		{regexp.MustCompile(`(?i)\b(?:final (?:say|decision|word)|decision|sign-?off) (?:is|lies|rests|sits|comes|will be)(?: made| taken)?(?: with| from| by)? ` + othersRE + endRE), "%s decides", 0.85},
 		{regexp.MustCompile(`(?i)\bi(?:'ll| will| can| would| do| also)?(?: be the one (?:who|to))? (?:decides?\b|sign(?: it| this)? off|approve|make (?:the |that |this |all )?(?:final )?(?:purchasing |buying )?(?:decisions?|call)|have (?:the )?(?:final|last) (?:say|word)|have the authority)`), "decides alone", 0.9},
 		{regexp.MustCompile(`(?i)\b(?:(?:it'?s|that'?s|it is|that is|the decision is|entirely|all|is) (?:mine|up to me|my (?:decision|call|choice))|my decision|my call|just me|only me|me alone)\b`), "decides alone", 0.9},
 	}
@@ -164,6 +164,9 @@ var acronym = regexp.MustCompile(`(?i)^(c[a-z]o|chro|vp|hr|it|svp|evp)$`)
 
 func roleName(s string) string {
 	words := strings.Fields(strings.ToLower(s))
+	for len(words) > 1 && (words[0] == "just" || words[0] == "only" || words[0] == "a" || words[0] == "an" || words[0] == "the" || words[0] == "currently") {
+		words = words[1:]
+	}
 	for i, w := range words {
 		if acronym.MatchString(w) {
 			words[i] = strings.ToUpper(w)
@@ -171,6 +174,10 @@ func roleName(s string) string {
 	}
 	return strings.Join(words, " ")
 }
+
+// deciders are the people and bodies that take part in decisions. A phrase without one of them,
+// or an acronym such as CFO, names nobody.
+var deciders = rx(`\b(?:c[a-z]o|chro|vp|hr|it|boss|bosses|manager|managers|director|directors|head|board|partners?|wife|husband|owners?|founders?|co-?founders?|department|management|council|committee|colleagues?|lead|leads|procurement|purchasing|finance|legal|operations|marketing|chief|president|supervisor|accountant|controller|investors?|shareholders?|parents?|leadership|executive|executives|team|brother|sister|father|mother|headquarters|group|principal|dean|chair(?:man|woman|person)?|treasurer|secretary|union|works council|client|superior)\b`)
 
 // otherName turns "our CFO" into "the CFO" and refuses what cannot be a person or body.
 func otherName(s string) string {
@@ -181,16 +188,16 @@ func otherName(s string) string {
 			words = words[1:]
 		}
 	}
-	if len(words) == 0 || len(words) > 4 {
+	name := strings.Join(words, " ")
+	if len(words) == 0 || len(words) > 4 || !deciders.MatchString(name) || strings.Contains(" "+name+" ", " is ") {
 		return ""
 	}
-	switch strings.ToLower(words[0]) {
-	case "team", "staff", "schedule", "customers", "software", "product", "tool", "system", "decision", "budget", "price", "following", "rest", "same":
-		if strings.ToLower(words[0]) != "team" {
-			return ""
+	for i, w := range words {
+		if acronym.MatchString(w) {
+			words[i] = strings.ToUpper(w)
 		}
 	}
-	return "the " + roleName(strings.Join(words, " "))
+	return "the " + strings.Join(words, " ")
 }
 
 // roleWeight says how sure a role alone makes us that this person decides.
@@ -207,7 +214,7 @@ func roleWeight(role string) float64 {
 		}
 	}
 	if strings.Contains(low, "manager") || strings.Contains(low, "lead") {
-		return 0.5
+		return 0.45
 	}
 	return 0.35
 }
