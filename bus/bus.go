@@ -51,7 +51,8 @@ const (
 	maxPayload   = 1 << 20
 	defaultStore = 1 << 30
 
-	openTimeout     = 15 * time.Second
+	openTimeout     = time.Minute // a large store takes a while to read
+	connectTimeout  = 5 * time.Second
 	requestTimeout  = 2 * time.Second
 	publishTimeout  = 5 * time.Second
 	shutdownTimeout = 10 * time.Second
@@ -153,7 +154,7 @@ func (b *Bus) open(ctx context.Context) error {
 
 func (b *Bus) connect() error {
 	opts := []nats.Option{
-		nats.Name("tandem"), nats.Timeout(openTimeout / 3), nats.MaxReconnects(-1),
+		nats.Name("tandem"), nats.Timeout(connectTimeout), nats.MaxReconnects(-1),
 		nats.ReconnectBufSize(-1), // a publish during an outage fails at once instead of waiting unseen
 		nats.DisconnectErrHandler(func(*nats.Conn, error) { b.disconnected() }),
 		nats.ReconnectHandler(func(*nats.Conn) { b.missed() }),

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -89,7 +91,7 @@ func (b *Bus) Consume(ctx context.Context, c Consumer) error {
 }
 
 func (c *Consumer) complete() error {
-	if !validSubject(c.Name) || len(c.Subjects) == 0 || c.Handle == nil || c.Dead == nil || c.Workers > maxWorkers {
+	if !validSubject(c.Name) || strings.Contains(c.Name, ".") || len(c.Subjects) == 0 || c.Handle == nil || c.Dead == nil || c.Workers > maxWorkers {
 		return tandem.Errorf(tandem.Invalid, "The consumer %q needs a plain name, subjects, Handle, Dead and at most %d workers.", c.Name, maxWorkers)
 	}
 	if c.Workers <= 0 {
@@ -278,7 +280,11 @@ func (d *durable) guard(ctx context.Context, m Msg) (err error) {
 
 // later gives the message back for another try after delay.
 func (d *durable) later(ctx context.Context, jm jetstream.Msg, m Msg, cause error, delay time.Duration) {
-	d.b.log.WarnContext(ctx, "message failed; it will be tried again", "consumer", d.c.Name, "subject", m.Subject, "msg", m.ID, "delivered", m.Delivered, "in", delay, "err", cause)
+	level := slog.LevelWarn
+	if kind := tandem.KindOf(cause); kind == tandem.Unavailable || kind == tandem.Throttled {
+		level = slog.LevelInfo // one line per waiting message would bury the cause, which its owner logs
+	}
+	d.b.log.Log(ctx, level, "message failed; it will be tried again", "consumer", d.c.Name, "subject", m.Subject, "msg", m.ID, "delivered", m.Delivered, "in", delay, "err", cause)
 	d.answer(jm.NakWithDelay(delay), m)
 }
 

@@ -56,7 +56,7 @@ func (b *Bus) startServer() error {
 	}
 	srv.SetLoggerV2(logger, false, false, false)
 	srv.Start()
-	if !logger.failed.Load() && srv.ReadyForConnections(openTimeout/2) && srv.JetStreamEnabled() {
+	if !logger.failed.Load() && srv.ReadyForConnections(openTimeout) && srv.JetStreamEnabled() {
 		b.mu.Lock()
 		b.srv = srv
 		b.mu.Unlock()

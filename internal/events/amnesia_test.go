@@ -207,6 +207,33 @@ func TestDeadLetters(t *testing.T) {
 	if n := countIn(t, ctx, db, "SELECT count(*) FROM dead_letters WHERE consumer = 'p'"); n != 2 {
 		t.Errorf("%d dead letters of the permanent failures", n)
 	}
+	// After the bug is fixed, somebody sends the letter once more.
+	var letter tandem.ID
+	tx(t, ctx, db, func(ctx context.Context, tx pgx.Tx) error {
+		return tx.QueryRow(ctx, "SELECT id::text FROM dead_letters WHERE consumer = 's'").Scan(&letter)
+	})
+	if err := Redeliver(ctx, db, sub, letter); err == nil {
+		t.Error("redelivered although it fails still")
+	}
+	poison.Store(nil)
+	if err := Redeliver(newOrg(t, db), db, sub, letter); tandem.KindOf(err) != tandem.NotFound {
+		t.Errorf("from another organization: %v", err)
+	}
+	var wg sync.WaitGroup
+	var done atomic.Int64
+	for range 3 {
+		wg.Go(func() {
+			if err := Redeliver(ctx, db, sub, letter); err == nil {
+				done.Add(1)
+			} else if tandem.KindOf(err) != tandem.NotFound {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if k := count(t, db, "SELECT count(*) FROM effects WHERE msg_id = $1", id); k != 1 || done.Load() != 1 {
+		t.Errorf("%d effects of %d redeliveries", k, done.Load())
+	}
 	// Nonsense on the bus neither blocks anybody nor is forgotten when it names an organization.
 	for _, m := range []bus.Msg{
 		{Subject: "ev." + string(orgOf(t, ctx)) + ".a.b", ID: tandem.NewID(), Body: []byte("{")},
@@ -221,7 +248,7 @@ func TestDeadLetters(t *testing.T) {
 			t.Errorf("%s: %v", m.Body, err)
 		}
 	}
-	if n := countIn(t, ctx, db, "SELECT count(*) FROM dead_letters WHERE consumer = 's'"); n != 2 {
+	if n := countIn(t, ctx, db, "SELECT count(*) FROM dead_letters WHERE consumer = 's'"); n != 1 {
 		t.Errorf("%d dead letters", n)
 	}
 }

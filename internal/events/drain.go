@@ -249,8 +249,9 @@ func (d *Drain) refuse(ctx context.Context, r outboxRow, cause error) error {
 	})
 }
 
-// sealRows seals just published events, one transaction per organization. A failure does not
-// stop the drain: the rows stay in the outbox until a reconciliation has sealed them.
+// sealRows seals just published events, all organizations in one transaction. A failure does
+// not stop the drain: the rows stay in the outbox until a reconciliation has sealed them, each
+// organization by itself.
 func (d *Drain) sealRows(ctx context.Context, rows []outboxRow) {
 	perOrg := map[tandem.ID][]int64{}
 	for _, r := range rows {
@@ -258,15 +259,25 @@ func (d *Drain) sealRows(ctx context.Context, rows []outboxRow) {
 			perOrg[r.OrgID] = append(perOrg[r.OrgID], r.ID)
 		}
 	}
-	for org, ids := range perOrg {
-		err := d.DB.Tx(systemOf(ctx, org), func(ctx context.Context, tx pgx.Tx) error {
-			_, err := seal(ctx, tx, org, ids)
-			return err
-		})
-		if err != nil {
-			d.unsealed = true
-			d.Logger.WarnContext(ctx, "events not sealed yet", "org", org, "err", err)
+	if len(perOrg) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, statementLimit)
+	defer cancel()
+	err := d.DB.Global(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		for org, ids := range perOrg {
+			if err := pg.EnterOrg(ctx, tx, org); err != nil {
+				return err
+			}
+			if _, err := seal(ctx, tx, org, ids); err != nil {
+				return fmt.Errorf("seal events of %s: %w", org, err)
+			}
 		}
+		return nil
+	})
+	if err != nil {
+		d.unsealed = true
+		d.Logger.WarnContext(ctx, "events not sealed yet", "err", err)
 	}
 }
 
