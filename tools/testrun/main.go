@@ -84,7 +84,7 @@ func newBench(out io.Writer) (*bench, error) {
 			return nil, fmt.Errorf("open a temporary folder: %w", err)
 		}
 	}
-	return &bench{root: root, tmp: tmp, out: out, env: append(os.Environ(), "CI=true")}, nil
+	return &bench{root: root, tmp: tmp, out: out, env: append(os.Environ(), "CI=true", "NO_COLOR=1", "FORCE_COLOR=0")}, nil
 }
 
 // startPostgres starts the cluster that all Go test processes share and names it in their environment.
