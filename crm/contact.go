@@ -41,9 +41,14 @@ type contacts struct{ record.Set[Contact] }
 var Contacts = contacts{record.Set[Contact]{
 	Noun: "contact", Table: "contacts",
 	Fields: []record.Field{
-		{Name: "name", Write: true}, {Name: "first_name", Write: true}, {Name: "last_name", Write: true},
-		{Name: "email", Filter: true, Write: true}, {Name: "phone", Filter: true, Write: true},
-		{Name: "company", Filter: true, Write: true}, {Name: "tags", Write: true}, {Name: "custom", Write: true},
+		{Name: "name", Write: true},
+		{Name: "first_name", Write: true},
+		{Name: "last_name", Write: true},
+		{Name: "email", Filter: true, Write: true},
+		{Name: "phone", Filter: true, Write: true},
+		{Name: "company", Filter: true, Write: true},
+		{Name: "tags", Write: true},
+		{Name: "custom", Write: true},
 	},
 	Search:     []string{"contacts.name", "contacts.last_name", "contacts.email", "contacts.company"},
 	Archivable: true, Label: "name", Category: "crm", Check: checkContact,

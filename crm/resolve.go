@@ -310,8 +310,12 @@ func fill(ctx context.Context, tx pgx.Tx, a tandem.Actor, id tandem.ID, in Ident
 	}
 	var changes []tandem.Change
 	for _, f := range []struct{ name, old, now string }{
-		{"name", old.Name, c.Name}, {"first_name", old.FirstName, c.FirstName}, {"last_name", old.LastName, c.LastName},
-		{"email", deref(old.Email), deref(c.Email)}, {"phone", deref(old.Phone), deref(c.Phone)}, {"company", old.Company, c.Company},
+		{"name", old.Name, c.Name},
+		{"first_name", old.FirstName, c.FirstName},
+		{"last_name", old.LastName, c.LastName},
+		{"email", deref(old.Email), deref(c.Email)},
+		{"phone", deref(old.Phone), deref(c.Phone)},
+		{"company", old.Company, c.Company},
 	} {
 		if f.old != f.now {
 			changes = append(changes, tandem.Change{Field: f.name, Old: f.old, New: f.now})

@@ -72,8 +72,12 @@ var Members = members{record.Set[Member]{
 		CASE WHEN m.ai IS NOT NULL THEN jsonb_build_object('provider', m.ai->>'provider', 'model', coalesce(m.ai->>'model', ''), 'autonomy', coalesce(m.ai->>'autonomy', '')) END AS brain
 	FROM members m LEFT JOIN users u ON u.id = m.user_id`,
 	Fields: []record.Field{
-		{Name: "kind", Filter: true}, {Name: "status", Filter: true}, {Name: "role", Filter: true},
-		{Name: "name", Write: true}, {Name: "title", Write: true}, {Name: "skills", Write: true},
+		{Name: "kind", Filter: true},
+		{Name: "status", Filter: true},
+		{Name: "role", Filter: true},
+		{Name: "name", Write: true},
+		{Name: "title", Write: true},
+		{Name: "skills", Write: true},
 	},
 	Label: "name", Category: "team", Check: checkMember,
 }}

@@ -1,10 +1,12 @@
 package record
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -33,7 +35,8 @@ func (s Set[T]) List(ctx context.Context, tx pgx.Tx, q tandem.Query) (p tandem.P
 		return p, fmt.Errorf("list %s: %w", s.Noun, err)
 	}
 	return tandem.PageOf(items, q.Size(), func(v T) []string {
-		return []string{s.createdAt(&v).UTC().Format(time.RFC3339Nano), string(s.id(&v))}
+		at, id := s.key(&v)
+		return []string{at.UTC().Format(time.RFC3339Nano), string(id)}
 	}), nil
 }
 
@@ -60,21 +63,18 @@ func (s Set[T]) listSQL(org tandem.ID, q tandem.Query) (string, pgx.StrictNamedA
 			wrong = append(wrong, tandem.FieldError{Field: f.Name, Message: msg})
 			continue
 		}
-		col := f.Column
-		if col == "" {
-			col = s.alias() + "." + f.Name
-		}
-		b.WriteString(" AND " + col + " = @f_" + f.Name)
+		b.WriteString(" AND " + cmp.Or(f.Column, s.alias()+"."+f.Name) + " = @f_" + f.Name)
 		args["f_"+f.Name] = v
 	}
 	if q.Search != "" {
-		if len(s.Search) == 0 {
+		switch msg := badText(q.Search); {
+		case len(s.Search) == 0:
 			wrong = append(wrong, tandem.FieldError{Field: "search", Message: "This list cannot be searched."})
-		} else if cond, pattern, msg := s.search(q.Search); msg != "" {
-			wrong = append(wrong, tandem.FieldError{Field: "search", Message: msg})
-		} else {
-			b.WriteString(cond)
-			args["search"] = pattern
+		case msg != "" || len(q.Search) > maxSearch:
+			wrong = append(wrong, tandem.FieldError{Field: "search", Message: "Search for at most 200 bytes of plain text."})
+		default:
+			b.WriteString(" AND (" + strings.Join(s.Search, " ILIKE @search OR ") + " ILIKE @search)")
+			args["search"] = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.TrimSpace(q.Search)) + "%"
 		}
 	}
 	if len(wrong) > 0 {
@@ -91,21 +91,6 @@ func (s Set[T]) listSQL(org tandem.ID, q tandem.Query) (string, pgx.StrictNamedA
 	}
 	b.WriteString(" ORDER BY " + t + ".created_at DESC, " + t + ".id DESC LIMIT @limit")
 	return b.String(), args, nil
-}
-
-func (s Set[T]) search(text string) (cond, pattern, problem string) {
-	if problem := badText(text); problem != "" {
-		return "", "", problem
-	}
-	if len(text) > maxSearch {
-		return "", "", "Search for at most 200 bytes of text."
-	}
-	parts := make([]string, len(s.Search))
-	for i, col := range s.Search {
-		parts[i] = col + " ILIKE @search"
-	}
-	escaped := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.TrimSpace(text))
-	return " AND (" + strings.Join(parts, " OR ") + ")", escaped + "%", ""
 }
 
 // parse reads a filter's text as t; the second answer says what is wrong with it.
@@ -140,6 +125,14 @@ func decode(cursor string) (time.Time, tandem.ID, error) {
 		return time.Time{}, "", tandem.InvalidFields(tandem.FieldError{Field: "cursor", Message: "This is not a cursor of this list. Leave it out to start at the beginning."})
 	}
 	return at, id, nil
+}
+
+// badText says why no column can hold s.
+func badText(s string) string {
+	if strings.ContainsRune(s, 0) || !utf8.ValidString(s) {
+		return "This has characters that cannot be stored."
+	}
+	return ""
 }
 
 func clip(s string, n int) string {

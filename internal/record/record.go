@@ -5,6 +5,7 @@
 package record
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"reflect"
@@ -97,41 +98,28 @@ func layoutOf(t reflect.Type) *layout {
 	return l
 }
 
-func (l *layout) has(col string) bool { _, ok := l.index[col]; return ok }
+func (s Set[T]) layout() *layout { return layoutOf(reflect.TypeFor[T]()) }
 
-// value returns the field with the db tag col, or an invalid Value.
-func (l *layout) value(v reflect.Value, col string) reflect.Value {
-	if i, ok := l.index[col]; ok {
-		return v.FieldByIndex(i)
+func (s Set[T]) has(col string) bool { return s.layout().index[col] != nil }
+
+// at returns the field of v with the db tag col, or an invalid Value.
+func (s Set[T]) at(v *T, col string) reflect.Value {
+	if i := s.layout().index[col]; i != nil {
+		return reflect.ValueOf(v).Elem().FieldByIndex(i)
 	}
 	return reflect.Value{}
 }
 
-func (s Set[T]) layout() *layout { return layoutOf(reflect.TypeFor[T]()) }
-
-func (s Set[T]) id(v *T) tandem.ID {
-	id, _ := s.layout().value(reflect.ValueOf(v).Elem(), "id").Interface().(tandem.ID)
-	return id
+// key is what lists are ordered by.
+func (s Set[T]) key(v *T) (at time.Time, id tandem.ID) {
+	at, _ = s.at(v, "created_at").Interface().(time.Time)
+	id, _ = s.at(v, "id").Interface().(tandem.ID)
+	return at, id
 }
 
-func (s Set[T]) createdAt(v *T) time.Time {
-	at, _ := s.layout().value(reflect.ValueOf(v).Elem(), "created_at").Interface().(time.Time)
-	return at
-}
+func (s Set[T]) alias() string { return cmp.Or(s.Alias, s.Table) }
 
-func (s Set[T]) alias() string {
-	if s.Alias != "" {
-		return s.Alias
-	}
-	return s.Table
-}
-
-func (s Set[T]) word() string {
-	if s.Word != "" {
-		return s.Word
-	}
-	return s.Noun
-}
+func (s Set[T]) word() string { return cmp.Or(s.Word, s.Noun) }
 
 func (s Set[T]) field(name string) (Field, bool) {
 	for _, f := range s.Fields {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -25,22 +24,23 @@ func (s Set[T]) Create(ctx context.Context, tx pgx.Tx, v T) (T, error) {
 	if err != nil {
 		return v, err
 	}
-	if err := s.check(&v); err != nil {
-		return v, err
+	if s.Check != nil {
+		if err := s.Check(&v); err != nil {
+			return v, err
+		}
 	}
-	id := s.id(&v)
+	_, id := s.key(&v)
 	if id == "" {
 		id = tandem.NewID()
 	}
 	cols, marks := []string{"org_id", "id"}, []string{"@org_id", "@id"}
 	args := pgx.StrictNamedArgs{"org_id": a.Org, "id": id}
-	l, rv := s.layout(), reflect.ValueOf(&v).Elem()
 	var changes []tandem.Change
 	for _, f := range s.Fields {
 		if !f.Write && !f.Once {
 			continue
 		}
-		val := l.value(rv, f.Name)
+		val := s.at(&v, f.Name)
 		if !val.IsValid() {
 			return v, fmt.Errorf("create %s: no db tag %q", s.Noun, f.Name)
 		}
@@ -83,14 +83,13 @@ func (s Set[T]) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.Raw
 		return v, err
 	}
 	v = old
-	l, ov, nv := s.layout(), reflect.ValueOf(&old).Elem(), reflect.ValueOf(&v).Elem()
 	var wrong []tandem.FieldError
 	for _, f := range s.Fields {
 		part, ok := asked[f.Name]
 		if !ok {
 			continue
 		}
-		val := l.value(nv, f.Name)
+		val := s.at(&v, f.Name)
 		fresh := reflect.New(val.Type()) // a fresh value: decoding into v would share old's slices and maps
 		if err := json.Unmarshal(part, fresh.Interface()); err != nil {
 			wrong = append(wrong, tandem.FieldError{Field: f.Name, Message: "This has the wrong type."})
@@ -101,8 +100,10 @@ func (s Set[T]) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.Raw
 	if len(wrong) > 0 {
 		return old, tandem.InvalidFields(wrong...)
 	}
-	if err := s.check(&v); err != nil {
-		return old, err
+	if s.Check != nil {
+		if err := s.Check(&v); err != nil {
+			return old, err
+		}
 	}
 	var sets, names []string
 	var changes []tandem.Change
@@ -111,7 +112,7 @@ func (s Set[T]) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.Raw
 		if _, ok := asked[f.Name]; !ok {
 			continue
 		}
-		was, now := l.value(ov, f.Name), l.value(nv, f.Name)
+		was, now := s.at(&old, f.Name), s.at(&v, f.Name)
 		if same(was, now) {
 			continue
 		}
@@ -158,10 +159,10 @@ func (s Set[T]) Archive(ctx context.Context, tx pgx.Tx, id tandem.ID, version *i
 // touch is the SET of what every change of a row moves along.
 func (s Set[T]) touch() string {
 	var b string
-	if s.layout().has("updated_at") {
+	if s.has("updated_at") {
 		b += ", updated_at = now()"
 	}
-	if s.layout().has("version") {
+	if s.has("version") {
 		b += ", version = version + 1"
 	}
 	return b
@@ -190,65 +191,14 @@ func (s Set[T]) current(v *T, version *int64) error {
 	if version == nil {
 		return nil
 	}
-	if have := s.layout().value(reflect.ValueOf(v).Elem(), "version"); !have.IsValid() || have.Int() != *version {
+	if have := s.at(v, "version"); !have.IsValid() || have.Int() != *version {
 		return tandem.Errorf(tandem.Conflict, "Somebody else changed this %s in the meantime. Load it again.", s.word())
 	}
 	return nil
 }
 
-// check refuses text that no database takes, then asks the entity.
-func (s Set[T]) check(v *T) error {
-	l, rv := s.layout(), reflect.ValueOf(v).Elem()
-	var wrong []tandem.FieldError
-	for _, f := range s.Fields {
-		if !f.Write && !f.Once {
-			continue
-		}
-		if msg := badValue(l.value(rv, f.Name)); msg != "" {
-			wrong = append(wrong, tandem.FieldError{Field: f.Name, Message: msg})
-		}
-	}
-	if len(wrong) > 0 {
-		return tandem.InvalidFields(wrong...)
-	}
-	if s.Check == nil {
-		return nil
-	}
-	return s.Check(v)
-}
-
-func badValue(v reflect.Value) string {
-	for v.IsValid() && v.Kind() == reflect.Pointer {
-		v = v.Elem()
-	}
-	if !v.IsValid() || isBytes(v) {
-		return ""
-	}
-	if v.Kind() == reflect.String {
-		return badText(v.String())
-	}
-	b, err := json.Marshal(v.Interface())
-	if err != nil {
-		return "This cannot be stored."
-	}
-	if bytes.Contains(b, []byte(`\u0000`)) {
-		return "Text may not hold NUL characters."
-	}
-	return ""
-}
-
 func isBytes(v reflect.Value) bool {
 	return v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8
-}
-
-func badText(s string) string {
-	switch {
-	case strings.ContainsRune(s, 0):
-		return "Text may not hold NUL characters."
-	case !utf8.ValidString(s):
-		return "Text must be UTF-8."
-	}
-	return ""
 }
 
 // isNone reports a nil pointer, slice or map: on Create the column keeps its default.
@@ -303,7 +253,7 @@ func change(f Field, was, now reflect.Value) tandem.Change {
 
 // name is a record's label with a space before it, or nothing.
 func (s Set[T]) name(v *T) string {
-	val := s.layout().value(reflect.ValueOf(v).Elem(), s.Label)
+	val := s.at(v, s.Label)
 	if !val.IsValid() || val.Kind() != reflect.String || val.Len() == 0 {
 		return ""
 	}
@@ -311,12 +261,13 @@ func (s Set[T]) name(v *T) string {
 }
 
 func (s Set[T]) emit(ctx context.Context, tx pgx.Tx, a tandem.Actor, verb string, v *T, changes []tandem.Change, did string) error {
+	_, id := s.key(v)
 	e := tandem.Event{
-		Noun: s.Noun, Verb: verb, Record: s.id(v), Changes: changes,
+		Noun: s.Noun, Verb: verb, Record: id, Changes: changes,
 		Description: a.Name + " " + did, Category: s.Category, Severity: "info",
 	}
 	if s.Lead != "" {
-		e.Lead, _ = s.layout().value(reflect.ValueOf(v).Elem(), s.Lead).Interface().(tandem.ID)
+		e.Lead, _ = s.at(v, s.Lead).Interface().(tandem.ID)
 	}
 	if _, err := events.Emit(ctx, tx, e); err != nil {
 		return fmt.Errorf("%s %s: %w", verb, s.Noun, err)
@@ -328,12 +279,12 @@ func (s Set[T]) emit(ctx context.Context, tx pgx.Tx, a tandem.Actor, verb string
 func (s Set[T]) explain(verb string, err error) error {
 	var pe *pgconn.PgError
 	if errors.As(err, &pe) {
-		switch pe.Code {
-		case "23505":
+		switch {
+		case pe.Code == "23505":
 			return tandem.Wrap(tandem.Conflict, err, "There is already a %s like this.", s.word())
-		case "23503":
+		case pe.Code == "23503":
 			return tandem.Wrap(tandem.Invalid, err, "The %s names something that does not exist.", s.word())
-		case "23502", "23514", "22001", "22003":
+		case pe.Code == "23502" || pe.Code == "23514" || strings.HasPrefix(pe.Code, "22"): // NULL, CHECK, and data no column takes
 			return tandem.Wrap(tandem.Invalid, err, "The %s has a value that is not allowed.", s.word())
 		}
 	}
