@@ -1,6 +1,7 @@
 package llm
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -137,4 +138,14 @@ func TestForgedBordersStayInside(t *testing.T) {
 		t.Errorf("nonces %q %q", a, b)
 	}
 	t.Log("AI-3: 1000 forged borders, 0 outside their quotes")
+}
+
+// Whatever the client library does with an answer, its panic ends the call and not the process.
+func TestPanicOfTheLibraryIsAnError(t *testing.T) {
+	t.Parallel()
+	m, _ := dial(t, newProvider(t, say(``)).settings())
+	err := m.call(t.Context(), &exchange{status: 200}, func(context.Context) error { panic("nil dereference") })
+	if e := AsError(err); e == nil || e.Code != CodeMalformed || e.Status != 200 {
+		t.Errorf("%v", err)
+	}
 }
