@@ -3,7 +3,7 @@ package agenttest
 import (
 	"context"
 	"errors"
-	"fmt"
+	"reflect"
 	"testing"
 
 	"github.com/tandemhq/tandem/agents/llm"
@@ -73,12 +73,12 @@ func TestMaliciousIsReproducibleAndEnds(t *testing.T) {
 	req := llm.Request{Tools: []llm.ToolSpec{{Name: "reply"}, {Name: "move_stage"}, {Name: "set_lead_fields"}, {Name: "request_handoff"}, {Name: "search_knowledge"}}}
 	v := Victims{Leads: []string{"lead-1", "lead-2"}, Addresses: []string{"canary@example.com"}}
 	calls := 0
-	for seed := range 4 * len(Attacks()) {
+	for seed := range 2 * len(Attacks()) {
 		a, b := NewMalicious(seed, v), NewMalicious(seed, v)
 		for range 3 {
 			ra, err := a.Next(t.Context(), req)
 			rb, _ := b.Next(t.Context(), req)
-			if err != nil || fmt.Sprint(ra) != fmt.Sprint(rb) {
+			if err != nil || !reflect.DeepEqual(ra, rb) {
 				t.Fatalf("seed %d (%s) differs between two runs", seed, a.Case)
 			}
 			calls += len(ra.Calls)
@@ -87,5 +87,5 @@ func TestMaliciousIsReproducibleAndEnds(t *testing.T) {
 			t.Errorf("%s does not end", a.Case)
 		}
 	}
-	t.Logf("%d attacks, %d hostile calls in %d cases", len(Attacks()), calls, 4*len(Attacks()))
+	t.Logf("%d attacks, %d hostile calls in %d cases", len(Attacks()), calls, 2*len(Attacks()))
 }
