@@ -123,7 +123,8 @@ func (b *bench) steps(ctx context.Context) {
 				return
 			}
 			b.command(ctx, "web check", "web", output("npm", "run", "--silent", "check"))
-			b.vitest(ctx, "web tests", "test")
+			b.vitest(ctx, "web tests", "vite.config.ts")
+			b.vitest(ctx, "widget tests", "vite.widget.config.ts")
 		},
 	)
 	switch {
@@ -132,8 +133,8 @@ func (b *bench) steps(ctx context.Context) {
 	case os.Getenv("CHROMIUM") == "":
 		b.record(result{name: "end-to-end", failed: 1, output: "No Chromium was found: run scripts/setup --browser."})
 	case b.command(ctx, "build", ".", output("go", "build", "-o", "bin/tandem", "./cmd/tandem")):
-		b.env = append(b.env, "TANDEM_BIN="+filepath.Join(b.root, "bin", "tandem"), "TANDEM_E2E_DIR="+filepath.Join(b.tmp, "e2e"))
-		b.vitest(ctx, "end-to-end", "e2e")
+		b.env = append(b.env, "TANDEM_BIN="+filepath.Join(b.root, "bin", "tandem"), "TMPDIR="+filepath.Join(b.tmp, "e2e"))
+		b.vitest(ctx, "end-to-end", "vitest.e2e.config.ts")
 	default:
 		b.skip("end-to-end", "the program did not build")
 	}
