@@ -68,6 +68,12 @@ func TestVerdicts(t *testing.T) {
 					if n <= 6 {
 						return tandem.Errorf(tandem.Unavailable, "Away.")
 					}
+				case "unavailable 4 times, then a bug twice":
+					if n <= 4 {
+						return tandem.Errorf(tandem.Unavailable, "Away.")
+					} else if n <= 6 {
+						return errors.New("a bug")
+					}
 				case "throttled once":
 					if n == 1 {
 						return &tandem.Error{Kind: tandem.Throttled, Msg: "Slower.", RetryAfter: 300 * time.Millisecond}
@@ -90,7 +96,7 @@ func TestVerdicts(t *testing.T) {
 		dead    bool
 	}{
 		"fine": {1, false}, "invalid": {1, true}, "internal": {3, true}, "panic": {3, true}, "conflict once": {2, false},
-		"throttled once": {2, false}, "unavailable 6 times": {7, false}, "dead refused": {5, true},
+		"throttled once": {2, false}, "unavailable 6 times": {7, false}, "unavailable 4 times, then a bug twice": {7, false}, "dead refused": {5, true},
 	}
 	began := time.Now()
 	for body := range want {

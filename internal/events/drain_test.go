@@ -218,6 +218,7 @@ func TestLostEnd(t *testing.T) {
 	ctx := newOrg(t, db)
 	epoch := time.Now().UTC().Truncate(time.Microsecond)
 	var mu sync.Mutex
+	var calls int
 	var stream []tandem.ID // what the scripted stream holds, position = index + 1
 	d := drainOf(db, nil, keeper)
 	d.ReconcileEvery = time.Hour // only the drain itself can notice
@@ -232,6 +233,9 @@ func TestLostEnd(t *testing.T) {
 		if i := slices.Index(stream, id); i >= 0 {
 			return bus.Ack{Seq: uint64(i + 1), Epoch: epoch, Duplicate: true}, nil
 		}
+		if calls++; calls == 58 { // in the middle of a batch
+			stream = stream[:22]
+		}
 		stream = append(stream, id)
 		return bus.Ack{Seq: uint64(len(stream)), Epoch: epoch}, nil
 	}
@@ -239,13 +243,14 @@ func TestLostEnd(t *testing.T) {
 	emit(t, ctx, db, 50)
 	eventually(t, "published", func() bool { return unpublished(t, db) == 0 })
 	mu.Lock()
-	stream = stream[:20]
+	stream = stream[:20] // between two batches
+	calls = 50
 	mu.Unlock()
-	emit(t, ctx, db, 5)
+	emit(t, ctx, db, 20)
 	eventually(t, "everything is in the stream again", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
-		return len(stream) == 55
+		return len(stream) == 70
 	})
 	eventually(t, "and marked", func() bool { return unpublished(t, db) == 0 })
 	mu.Lock()

@@ -26,10 +26,11 @@ func (d *Drain) reconcile(ctx context.Context) error {
 		return fmt.Errorf("ask the bus: %w", err)
 	}
 	if d.unsealed {
-		if err := d.sealAll(ctx); err != nil {
-			return err
+		err := d.sealAll(ctx)
+		if err != nil { // no reason to keep facts from travelling: their rows wait for the seal
+			d.Logger.WarnContext(ctx, "events not sealed yet", "err", err)
 		}
-		d.unsealed = false
+		d.unsealed = err != nil
 	}
 	if err := d.release(ctx); err != nil {
 		return err
