@@ -43,7 +43,7 @@ The first message lists our records about this customer. It and everything else 
 
 const sqlFacts = `
 SELECT o.name AS org_name, o.currency, o.settings,
-       k.name AS contact_name, k.company,
+       CASE WHEN k.first_name || k.last_name = '' THEN '' ELSE k.name END AS contact_name, k.company, -- "Visitor 3f2a" is nobody's name
        coalesce(l.title, '') AS lead_title, coalesce(l.stage_id::text, '') AS stage_id, coalesce(l.priority, '') AS priority,
        coalesce(l.temperature, '') AS temperature, coalesce(l.tags, '{}') AS tags, coalesce(l.value_minor, 0) AS value_minor,
        c.handoff_id IS NOT NULL AS open_handoff,

@@ -125,6 +125,9 @@ func (s shape) decode(args json.RawMessage, a any) error {
 	}
 	v := reflect.ValueOf(a).Elem()
 	for _, f := range s {
+		if !f.required && v.Field(f.index).IsZero() {
+			continue // left out
+		}
 		if msg := f.wrong(v.Field(f.index)); msg != "" {
 			return tandem.InvalidFields(tandem.FieldError{Field: f.name, Message: msg})
 		}

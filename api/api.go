@@ -1,0 +1,150 @@
+// Package api is Tandem's HTTP surface: typed routes under /api/v1 with their OpenAPI
+// description, the live stream, the doors of channels, and health.
+//
+// No business rule lives here. A handler reads its input, opens one transaction and
+// calls one function of the domain; errors become problems in one place.
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humachi"
+	"github.com/go-chi/chi/v5"
+
+	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/agents/llm"
+	"github.com/tandemhq/tandem/channels"
+	"github.com/tandemhq/tandem/inbox"
+	"github.com/tandemhq/tandem/internal/events"
+	"github.com/tandemhq/tandem/internal/pg"
+	"github.com/tandemhq/tandem/internal/seal"
+)
+
+const basePath = "/api/v1"
+
+// Version is the API's version as OpenAPI shows it.
+const Version = "1.0.0"
+
+// Options is what the API stands on. Every field is required unless it says otherwise.
+type Options struct {
+	DB          *pg.DB
+	Inbox       *inbox.Inbox
+	Switchboard *inbox.Switchboard
+	Embedder    llm.Embedder
+	Fanout      *events.Fanout
+	Sealer      *seal.Sealer
+
+	// Deliver takes an inbound message durably: the batcher.
+	Deliver func(ctx context.Context, in channels.Inbound) (channels.Accepted, error)
+	// Signal sends what is not kept, such as "is typing", to every process.
+	Signal func(ctx context.Context, subject string, body []byte) error
+	// Checks are what /readyz asks, by name; each has two seconds.
+	Checks map[string]func(context.Context) error
+	// Backlog counts facts not yet on the bus, for /metrics; nil leaves it out.
+	Backlog func(context.Context) (int64, time.Duration, error)
+
+	Web    http.Handler // the app, at /; nil answers 404
+	Widget http.Handler // the chat widget's script, at /chat/widget.js; nil answers 404
+	Demo   http.Handler // the demo shop, at /demo; nil answers 404
+
+	InboundPerMinute int // inbound leads an API key may post; 0 means 6,000
+	Logger           *slog.Logger
+}
+
+type server struct {
+	Options
+	log     *slog.Logger
+	huma    huma.API
+	metrics *metrics
+	inbound *limiter
+	facts   *facts
+}
+
+// New builds the handler. It only reads o; starting and stopping what o holds is the caller's work.
+func New(o Options) (http.Handler, error) {
+	installProblems()
+	s := &server{Options: o, log: o.Logger, metrics: newMetrics(o)}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	if o.InboundPerMinute <= 0 {
+		o.InboundPerMinute = 6000
+	}
+	s.inbound = newLimiter(float64(o.InboundPerMinute)/60, o.InboundPerMinute, 10_000)
+
+	s.facts = newFacts(s)
+
+	root := chi.NewRouter()
+	root.Use(named, s.watched)
+	root.Get("/healthz", s.healthz)
+	root.Get("/readyz", s.readyz)
+	root.Method(http.MethodGet, "/metrics", s.metrics.handler())
+
+	root.Group(func(r chi.Router) {
+		r.Use(secured, crossOrigin(s), s.authenticated)
+		s.huma = humachi.New(r, humaConfig())
+		s.huma.UseMiddleware(s.permitted)
+		s.routes()
+		r.Get(basePath+"/live", s.live)
+	})
+	root.HandleFunc(basePath+"/*", s.notFound)
+	s.mountChannels(root)
+	if o.Demo != nil {
+		root.Handle("/demo", o.Demo)
+		root.Handle("/demo/*", o.Demo)
+	}
+	if o.Web != nil {
+		root.Handle("/*", o.Web)
+	}
+	root.NotFound(s.notFound)
+	return root, nil
+}
+
+func (s *server) notFound(w http.ResponseWriter, r *http.Request) {
+	writeProblem(w, r, s.log, tandem.Errorf(tandem.NotFound, "There is nothing at this address."))
+}
+
+func humaConfig() huma.Config {
+	c := huma.DefaultConfig("Tandem", Version)
+	c.CreateHooks = nil // no $schema links in answers
+	c.OpenAPIPath = basePath + "/openapi"
+	c.DocsPath, c.SchemasPath = "", ""
+	c.RejectUnknownQueryParameters = true
+	c.Info.Description = "One hub where people and AI agents work the same conversations and the same leads as one team."
+	c.Info.License = &huma.License{Name: "AGPL-3.0-or-later", Identifier: "AGPL-3.0-or-later"}
+	c.Servers = []*huma.Server{{URL: "/"}}
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"session": {Type: "apiKey", In: "cookie", Name: cookieName, Description: "Set by POST /api/v1/auth/login."},
+		"key":     {Type: "apiKey", In: "header", Name: "X-API-Key"},
+		"bearer":  {Type: "http", Scheme: "bearer", Description: "An API key."},
+	}
+	return c
+}
+
+// routes lists every typed endpoint, a file of this package each.
+func (s *server) routes() {
+	s.authRoutes()
+	s.conversationRoutes()
+	s.handoffRoutes()
+	s.contactRoutes()
+	s.leadRoutes()
+	s.memberRoutes()
+	s.runRoutes()
+	s.knowledgeRoutes()
+	s.channelRoutes()
+	s.inboundRoutes()
+}
+
+// crossOrigin refuses unsafe requests that a foreign page makes a browser send (Fetch
+// metadata and Origin). Requests with an API key are no browser's, yet pass the same check.
+func crossOrigin(s *server) func(http.Handler) http.Handler {
+	p := http.NewCrossOriginProtection()
+	p.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		writeProblem(w, r, s.log, tandem.Errorf(tandem.Forbidden, "This request came from another site."))
+	}))
+	return p.Handler
+}

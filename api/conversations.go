@@ -1,0 +1,165 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/inbox"
+)
+
+type conversationsInput struct {
+	Paging
+	View      string `query:"view" enum:"mine,needs_you,ai,unowned,all" default:"all" doc:"Whose conversations."`
+	State     string `query:"state" enum:"open,waiting,snoozed,resolved,spam" doc:"Only conversations in this state."`
+	ChannelID string `query:"channel_id" maxLength:"64"`
+	ContactID string `query:"contact_id" maxLength:"64"`
+	LeadID    string `query:"lead_id" maxLength:"64"`
+}
+
+type threadInput struct {
+	ByID
+	Limit  int   `query:"limit" minimum:"1" maximum:"1000" default:"50"`
+	Before int64 `query:"before" minimum:"0" doc:"Only messages older than this seq."`
+	After  int64 `query:"after" minimum:"0" doc:"Only messages newer than this seq."`
+}
+
+type sendInput struct {
+	ByID
+	Key  string `header:"Idempotency-Key" maxLength:"200" doc:"The same key again is the same message."`
+	Body struct {
+		Kind  string `json:"kind,omitempty" enum:"message,note" default:"message" doc:"A note stays inside the team."`
+		Text  string `json:"text" minLength:"1" maxLength:"20000"`
+		Fence int64  `json:"fence,omitempty" minimum:"0" doc:"The fence you saw; 0 takes the conversation over where that is allowed."`
+	}
+}
+
+type reasonInput struct {
+	ByID
+	Body struct {
+		Reason string `json:"reason,omitempty" maxLength:"1000"`
+	}
+}
+
+type toAIInput struct {
+	ByID
+	Body struct {
+		MemberID string `json:"member_id,omitempty" maxLength:"64" doc:"Which AI member; the channel's own when left out."`
+	}
+}
+
+// nothing is the body of an action that needs none; an empty object is accepted, an absent body as well.
+type nothing struct {
+	ByID
+	Body *struct{} `required:"false"`
+}
+
+func (s *server) conversationRoutes() {
+	const root, one = "/conversations", "/conversations/{id}"
+	read(s, route{method: http.MethodGet, path: root, permission: "conversation:read", summary: "List conversations, newest activity first"},
+		func(ctx context.Context, tx pgx.Tx, in *conversationsInput) (tandem.Page[inbox.Conversation], error) {
+			return inbox.ListConversations(ctx, tx, inbox.ConversationQuery{
+				View: in.View, State: in.State, Channel: tandem.ID(in.ChannelID), Contact: tandem.ID(in.ContactID), Lead: tandem.ID(in.LeadID),
+				Query: in.query(nil),
+			})
+		})
+	read(s, route{method: http.MethodGet, path: root + "/counts", permission: "conversation:read", summary: "Count conversations by view, each up to 1,000"},
+		func(ctx context.Context, tx pgx.Tx, _ *struct{}) (inbox.Counts, error) {
+			return inbox.CountConversations(ctx, tx)
+		})
+	read(s, route{method: http.MethodGet, path: one, permission: "conversation:read", summary: "Get a conversation"},
+		func(ctx context.Context, tx pgx.Tx, in *ByID) (inbox.Conversation, error) {
+			return onID(*in, func(id tandem.ID) (inbox.Conversation, error) { return inbox.GetConversation(ctx, tx, id) })
+		})
+	read(s, route{method: http.MethodGet, path: one + "/messages", permission: "conversation:read", summary: "Read a conversation's thread, newest page first"},
+		func(ctx context.Context, tx pgx.Tx, in *threadInput) (tandem.Page[inbox.Message], error) {
+			return onID(in.ByID, func(id tandem.ID) (tandem.Page[inbox.Message], error) {
+				return inbox.Thread(ctx, tx, id, inbox.ThreadQuery{Before: in.Before, After: in.After, Limit: in.Limit})
+			})
+		})
+	write(s, route{method: http.MethodPost, path: one + "/messages", permission: "conversation:reply", summary: "Reply, or add an internal note", status: http.StatusCreated},
+		func(ctx context.Context, tx pgx.Tx, in *sendInput) (inbox.Message, error) {
+			return onID(in.ByID, func(id tandem.ID) (inbox.Message, error) {
+				d := inbox.Draft{Text: in.Body.Text, ClientKey: in.Key, Fence: in.Body.Fence}
+				if in.Body.Kind == "note" {
+					return inbox.Note(ctx, tx, id, d)
+				}
+				return inbox.Reply(ctx, tx, id, d)
+			})
+		})
+
+	ownership := func(path, permission, summary string, fn func(context.Context, pgx.Tx, tandem.ID) (inbox.Conversation, error)) {
+		write(s, route{method: http.MethodPost, path: one + path, permission: permission, summary: summary},
+			func(ctx context.Context, tx pgx.Tx, in *nothing) (inbox.Conversation, error) {
+				return onID(in.ByID, func(id tandem.ID) (inbox.Conversation, error) { return fn(ctx, tx, id) })
+			})
+	}
+	ownership("/claim", "conversation:claim", "Claim an unowned conversation", inbox.Claim)
+	ownership("/release", "conversation:claim", "Give up a conversation; it is unowned then", inbox.Release)
+	ownership("/resolve", "conversation:claim", "Resolve a conversation", inbox.Resolve)
+	ownership("/reopen", "conversation:claim", "Reopen a conversation", inbox.Reopen)
+	write(s, route{method: http.MethodPost, path: one + "/takeover", permission: "conversation:takeover", summary: "Take a conversation over from its owner"},
+		func(ctx context.Context, tx pgx.Tx, in *reasonInput) (inbox.Conversation, error) {
+			return onID(in.ByID, func(id tandem.ID) (inbox.Conversation, error) { return inbox.Takeover(ctx, tx, id, in.Body.Reason) })
+		})
+	write(s, route{method: http.MethodPost, path: one + "/hand-to-ai", permission: "conversation:claim", summary: "Give a conversation to an AI member"},
+		func(ctx context.Context, tx pgx.Tx, in *toAIInput) (inbox.Conversation, error) {
+			return onID(in.ByID, func(id tandem.ID) (inbox.Conversation, error) {
+				return inbox.HandToAI(ctx, tx, id, tandem.ID(in.Body.MemberID))
+			})
+		})
+	act(s, route{method: http.MethodPost, path: one + "/read", permission: "conversation:read", summary: "Mark a conversation read"},
+		func(ctx context.Context, tx pgx.Tx, in *nothing) error {
+			id, err := in.id()
+			if err != nil {
+				return err
+			}
+			return inbox.MarkRead(ctx, tx, id)
+		})
+	handle(s, route{method: http.MethodPost, path: one + "/typing", permission: "conversation:reply", summary: "Say that you are writing", status: http.StatusNoContent}, s.typing)
+}
+
+const typingLasts = 6 * time.Second
+
+// typing is not kept: it goes to whoever watches the conversation now.
+func (s *server) typing(ctx context.Context, in *nothing) (*struct{}, error) {
+	id, err := in.id()
+	if err != nil {
+		return nil, err
+	}
+	a, err := tandem.ActorFrom(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// Whoever may not see the conversation must not learn from this that it exists.
+	err = s.DB.Read(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := inbox.GetConversation(ctx, tx, id)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(map[string]any{
+		"conversation_id": id,
+		"member":          tandem.MemberRef{ID: a.Member, Kind: a.Kind, Name: a.Name},
+		"until":           time.Now().Add(typingLasts).UTC(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.Signal(ctx, "sig."+string(a.Org)+".typing", b)
+}
+
+// onID runs fn with the id of the path, or answers as for a record that does not exist.
+func onID[T any](in ByID, fn func(tandem.ID) (T, error)) (T, error) {
+	id, err := in.id()
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return fn(id)
+}

@@ -1,0 +1,75 @@
+package api
+
+import (
+	"context"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/events"
+)
+
+const factsKept = 1024
+
+// facts reads each fact once per process, however many streams want it: the first one
+// that asks reads, the others wait for it.
+type facts struct {
+	read func(ctx context.Context, id tandem.ID) (events.Row, error)
+
+	mu    sync.Mutex
+	known map[tandem.ID]*fact
+	ring  [factsKept]tandem.ID // in order of arrival, to forget the oldest
+	next  int
+}
+
+type fact struct {
+	done chan struct{}
+	row  events.Row
+	err  error
+}
+
+// get returns the fact with that id. The key needs no organization: ids are unique, and
+// only a stream that the fanout gave the id to, for its own organization, asks for it.
+func (f *facts) get(ctx context.Context, id tandem.ID) (events.Row, error) {
+	f.mu.Lock()
+	e := f.known[id]
+	first := e == nil
+	if first {
+		e = &fact{done: make(chan struct{})}
+		delete(f.known, f.ring[f.next])
+		f.ring[f.next] = id
+		f.next = (f.next + 1) % factsKept
+		f.known[id] = e
+	}
+	f.mu.Unlock()
+	if !first {
+		select {
+		case <-e.done:
+			return e.row, e.err
+		case <-ctx.Done():
+			return events.Row{}, ctx.Err()
+		}
+	}
+	// Others wait for this read, so it outlives the stream that began it.
+	e.row, e.err = f.read(context.WithoutCancel(ctx), id)
+	if e.err != nil {
+		f.mu.Lock()
+		if f.known[id] == e {
+			delete(f.known, id)
+		}
+		f.mu.Unlock()
+	}
+	close(e.done)
+	return e.row, e.err
+}
+
+func newFacts(s *server) *facts {
+	return &facts{known: map[tandem.ID]*fact{}, read: func(ctx context.Context, id tandem.ID) (row events.Row, err error) {
+		err = s.DB.Read(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+			row, err = events.Get(ctx, tx, id)
+			return err
+		})
+		return row, err
+	}}
+}

@@ -1,0 +1,125 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"reflect"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/channels/webhook"
+	"github.com/tandemhq/tandem/inbox"
+)
+
+type leadInput struct {
+	Key     string `header:"Idempotency-Key" maxLength:"200" doc:"The same key with the same body again answers with the same ids."`
+	RawBody []byte `contentType:"application/json"`
+}
+
+// leadBody documents what webhook.Parse reads; TestLeadBodyIsDocumented keeps the two together.
+type leadBody struct {
+	Title      string         `json:"title,omitempty" maxLength:"300" doc:"A title or a message is needed."`
+	Message    string         `json:"message,omitempty" doc:"What the contact wrote."`
+	Source     string         `json:"source,omitempty" doc:"Where the lead came from." example:"website"`
+	Value      int64          `json:"value,omitempty" minimum:"0" doc:"In the currency's minor unit, such as cents."`
+	Currency   string         `json:"currency,omitempty" pattern:"^[A-Z]{3}$" example:"EUR"`
+	Priority   string         `json:"priority,omitempty" enum:"low,normal,high,urgent"`
+	Tags       []string       `json:"tags,omitempty" nullable:"false"`
+	Custom     map[string]any `json:"custom,omitempty"`
+	Board      string         `json:"board,omitempty" doc:"A board's id or name; the channel's board when left out."`
+	ExternalID string         `json:"external_id,omitempty" maxLength:"200" doc:"Your own id of this message: the same id again is a success that changes nothing."`
+	Contact    inboundContact    `json:"contact"`
+}
+
+type inboundContact struct {
+	Name      string `json:"name,omitempty"`
+	FirstName string `json:"first_name,omitempty"`
+	LastName  string `json:"last_name,omitempty"`
+	Email     string `json:"email,omitempty" doc:"An e-mail address or a phone number is needed."`
+	Phone     string `json:"phone,omitempty"`
+	Company   string `json:"company,omitempty"`
+}
+
+type idShape struct {
+	ID tandem.ID `json:"id"`
+}
+
+type leadAccepted struct {
+	Contact      idShape `json:"contact"`
+	Lead         idShape `json:"lead"`
+	Conversation idShape `json:"conversation"`
+	Message      idShape `json:"message"`
+	Duplicate    bool    `json:"duplicate" doc:"It had been accepted before."`
+}
+
+type leadOutput struct {
+	Status int
+	Body   leadAccepted
+}
+
+// inboundRoutes is the door for lead forms and other systems. The body is parsed by the
+// webhook channel, which names every wrong field; the answer comes after the commit.
+func (s *server) inboundRoutes() {
+	r := route{method: http.MethodPost, path: "/inbound/lead", permission: "inbound:write", summary: "Hand in a lead", status: http.StatusCreated}
+	op := s.operation(r)
+	schema := s.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[leadBody](), true, "InboundLead")
+	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}
+	op.SkipValidateBody = true // the parser names wrong fields better than a schema can
+	again := s.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[leadAccepted](), true, "LeadAccepted")
+	op.Responses = map[string]*huma.Response{"200": {
+		Description: "It had been accepted before; the ids are the first answer's.",
+		Content:     map[string]*huma.MediaType{"application/json": {Schema: again}},
+	}}
+	huma.Register(s.huma, op, func(ctx context.Context, in *leadInput) (*leadOutput, error) {
+		out, err := s.acceptLead(ctx, in)
+		if err != nil {
+			p := problemOf(ctx, err)
+			logFailure(ctx, s.log, p, err)
+			return nil, p
+		}
+		return out, nil
+	})
+}
+
+func (s *server) acceptLead(ctx context.Context, in *leadInput) (*leadOutput, error) {
+	a, err := tandem.ActorFrom(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if wait := s.inbound.take(string(a.Org)+string(a.Member), time.Now()); wait > 0 {
+		return nil, &tandem.Error{Kind: tandem.Throttled, Msg: "Too many leads at once. Try again a little later.", RetryAfter: wait}
+	}
+	msg, err := webhook.Parse(in.RawBody)
+	if err == nil && in.Key != "" {
+		msg, err = webhook.WithKey(msg, in.Key)
+	}
+	if errors.Is(err, webhook.ErrMalformed) {
+		return nil, newProblem(http.StatusBadRequest, "malformed", tandem.Message(err))
+	}
+	if err != nil {
+		return nil, err
+	}
+	msg.Org = a.Org
+	err = s.DB.Read(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		msg.Channel, err = inbox.ChannelOfKind(ctx, tx, webhook.Kind.Name)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	got, err := s.Deliver(ctx, msg)
+	if err != nil {
+		return nil, err
+	}
+	out := &leadOutput{Status: http.StatusCreated, Body: leadAccepted{
+		Contact: idShape{got.Contact}, Lead: idShape{got.Lead}, Conversation: idShape{got.Conversation}, Message: idShape{got.Message}, Duplicate: got.Duplicate,
+	}}
+	if got.Duplicate {
+		out.Status = http.StatusOK
+	}
+	return out, nil
+}

@@ -1,0 +1,213 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/events"
+)
+
+const (
+	heartbeat     = 15 * time.Second
+	liveBuffer    = 256
+	replayMax     = 10_000
+	replayPage    = 500
+	writeDeadline = 10 * time.Second
+	// A transaction that began earlier may commit a lower seq later. A resumed stream
+	// therefore starts this far behind; readers apply facts idempotently by id.
+	replayOverlap = 200
+)
+
+// live streams the organization's facts to one member as server-sent events
+// (WHATWG HTML, "Server-sent events"). Delivery is at least once.
+func (s *server) live(w http.ResponseWriter, r *http.Request) {
+	a, err := tandem.ActorFrom(r.Context())
+	if err == nil {
+		err = a.Require("conversation:read")
+	}
+	if err != nil {
+		writeProblem(w, r, s.log, err)
+		return
+	}
+	last, err := lastEventID(r)
+	if err != nil {
+		writeProblem(w, r, s.log, err)
+		return
+	}
+	notes, stop := s.Fanout.Subscribe(a.Org, liveBuffer)
+	defer stop()
+	st := &stream{w: w, rc: http.NewResponseController(w)}
+	st.open()
+	s.metrics.streams.Inc()
+	defer s.metrics.streams.Dec()
+	if err := s.follow(r.Context(), st, r, notes, last); err != nil {
+		s.log.DebugContext(r.Context(), "live stream ended", "err", err, "request_id", requestID(r.Context()))
+	}
+}
+
+func lastEventID(r *http.Request) (int64, error) {
+	v := r.Header.Get("Last-Event-ID")
+	if v == "" {
+		v = r.URL.Query().Get("last_event_id")
+	}
+	if v == "" {
+		return -1, nil
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || n < 0 {
+		return 0, tandem.InvalidFields(tandem.FieldError{Field: "last_event_id", Message: "This is not an id of this stream. Leave it out to start now."})
+	}
+	return n, nil
+}
+
+// follow sends what was missed, then what happens. It is subscribed before it reads
+// the log, so nothing falls between the two.
+func (s *server) follow(ctx context.Context, st *stream, r *http.Request, notes <-chan events.Note, last int64) error {
+	head, err := s.head(ctx)
+	if err != nil {
+		return err
+	}
+	if err := st.send("hello", head, map[string]int64{"seq": head}); err != nil {
+		return err
+	}
+	if last >= 0 && last != head {
+		if err := s.replay(ctx, st, last, head); err != nil {
+			return err
+		}
+	}
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-beat.C:
+			// A revoked session or key must not keep its stream.
+			if _, ok, err := s.actor(r); err != nil || !ok {
+				return fmt.Errorf("credentials no longer hold: %w", err)
+			}
+			if err := st.comment("beat"); err != nil {
+				return err
+			}
+		case n, ok := <-notes:
+			if !ok {
+				return nil
+			}
+			if err := s.pass(ctx, st, n); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (s *server) pass(ctx context.Context, st *stream, n events.Note) error {
+	if n.Lost {
+		if err := st.send("resync", 0, struct{}{}); err != nil {
+			return err
+		}
+	}
+	switch {
+	case n.Signal == "typing":
+		return st.send("typing", 0, json.RawMessage(n.Body))
+	case n.Fact.ID == "" || n.Fact.Topic == "out":
+		return nil
+	}
+	row, err := s.facts.get(ctx, n.Fact.ID)
+	if err != nil {
+		return err
+	}
+	return st.fact(row)
+}
+
+func (s *server) head(ctx context.Context) (seq int64, err error) {
+	err = s.DB.Read(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+		seq, err = events.Newest(ctx, tx)
+		return err
+	})
+	return seq, err
+}
+
+func (s *server) replay(ctx context.Context, st *stream, last, head int64) error {
+	from := max(last-replayOverlap, 0)
+	for sent := 0; ; {
+		var rows []events.Row
+		err := s.DB.Read(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+			rows, err = events.Since(ctx, tx, from, replayPage)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			if err := st.fact(row); err != nil {
+				return err
+			}
+			from = row.Seq
+		}
+		if sent += len(rows); sent > replayMax {
+			return st.send("resync", head, struct{}{})
+		}
+		if len(rows) < replayPage {
+			return nil
+		}
+	}
+}
+
+// factShape is an event as the stream shows it.
+type factShape struct {
+	tandem.Event
+	Seq int64 `json:"seq"`
+}
+
+// stream writes server-sent events with a deadline per frame, so that a reader that
+// stopped reading is dropped instead of holding the goroutine.
+type stream struct {
+	w  http.ResponseWriter
+	rc *http.ResponseController
+}
+
+func (st *stream) open() {
+	h := st.w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no")
+	st.w.WriteHeader(http.StatusOK)
+	_ = st.rc.Flush()
+}
+
+func (st *stream) fact(row events.Row) error {
+	return st.send("fact", row.Seq, factShape{row.Event, row.Seq})
+}
+
+func (st *stream) send(event string, id int64, data any) error {
+	b, err := json.Marshal(data)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", event, err)
+	}
+	var f strings.Builder
+	if id > 0 {
+		fmt.Fprintf(&f, "id: %d\n", id)
+	}
+	fmt.Fprintf(&f, "event: %s\ndata: %s\n\n", event, b)
+	return st.write(f.String())
+}
+
+func (st *stream) comment(text string) error { return st.write(": " + text + "\n\n") }
+
+func (st *stream) write(frame string) error {
+	if err := st.rc.SetWriteDeadline(time.Now().Add(writeDeadline)); err != nil {
+		return fmt.Errorf("set the frame's deadline: %w", err)
+	}
+	if _, err := st.w.Write([]byte(frame)); err != nil {
+		return err
+	}
+	return st.rc.Flush()
+}

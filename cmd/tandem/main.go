@@ -1,0 +1,140 @@
+// Command tandem runs Tandem: one hub where people and AI agents work the same
+// conversations and the same leads as one team.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/egress"
+	"github.com/tandemhq/tandem/internal/hub"
+)
+
+// version is set by the build: -ldflags "-X main.version=1.2.3".
+var version = ""
+
+type cli struct {
+	Serve   serveCmd   `cmd:"" help:"Run Tandem."`
+	Demo    demoCmd    `cmd:"" help:"Run Tandem with a demo organization and simulated customers."`
+	Migrate migrateCmd `cmd:"" help:"Bring the schema of your own database up to date."`
+	Doctor  doctorCmd  `cmd:"" help:"Check everything Tandem needs and say how to mend what is not right."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// place is where the data is and how to reach what is outside: shared by all commands that start something.
+type place struct {
+	Data        string   `help:"Directory for the private database, the embedded bus and the keys." default:"data" env:"TANDEM_DATA" type:"path"`
+	HTTP        string   `help:"Address to listen on." default:"127.0.0.1:8080" env:"TANDEM_HTTP"`
+	DatabaseURL string   `name:"database-url" help:"Your own PostgreSQL, as the application role; empty runs a private one." env:"TANDEM_DATABASE_URL"`
+	MigrateURL  string   `name:"migrate-url" help:"The same database as the role that owns the schema: migrations are applied at start." env:"TANDEM_MIGRATE_URL"`
+	NATSURL     string   `name:"nats-url" help:"Your own NATS with JetStream; empty embeds one." env:"TANDEM_NATS_URL"`
+	Replicas    int      `name:"nats-replicas" help:"Copies that your JetStream cluster keeps." default:"1" env:"TANDEM_NATS_REPLICAS"`
+	Roles       []string `help:"This process's share of the work: api, channels, agents, jobs." default:"api,channels,agents,jobs" env:"TANDEM_ROLES"`
+	MasterKey   string   `name:"master-key" help:"64 hex digits that seal secrets; several processes share one. Empty keeps a generated one in the data directory." env:"TANDEM_MASTER_KEY"`
+	Allow       []string `name:"allow-private" help:"Private networks that models and webhooks may be on, such as 10.0.0.5:11434." env:"TANDEM_ALLOW_PRIVATE"`
+	LogLevel    string   `name:"log-level" help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error" env:"TANDEM_LOG_LEVEL"`
+	LogFormat   string   `name:"log-format" help:"text or json." default:"text" enum:"text,json" env:"TANDEM_LOG_FORMAT"`
+}
+
+func (p place) config(errw io.Writer) (hub.Config, error) {
+	c := hub.Config{
+		Data: p.Data, HTTP: p.HTTP, DatabaseURL: p.DatabaseURL, MigrateURL: p.MigrateURL, NATSURL: p.NATSURL,
+		Replicas: p.Replicas, MasterKey: p.MasterKey, Logger: p.logger(errw),
+	}
+	for _, r := range p.Roles {
+		c.Roles = append(c.Roles, hub.Role(r))
+	}
+	for _, s := range p.Allow {
+		a, err := egress.ParseAllow(s)
+		if err != nil {
+			return c, tandem.Wrap(tandem.Invalid, err, "--allow-private %q is not a network; write 10.0.0.0/24 or 10.0.0.5:11434.", s)
+		}
+		c.AllowPrivate = append(c.AllowPrivate, a)
+	}
+	return c, nil
+}
+
+func (p place) logger(w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(p.LogLevel)) // kong allows only names that it knows
+	o := &slog.HandlerOptions{Level: level}
+	if p.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// stdio is where a command writes.
+type stdio struct{ out, err io.Writer }
+
+func main() {
+	os.Exit(run(os.Args[1:], stdio{os.Stdout, os.Stderr}))
+}
+
+// run parses and executes. Only main exits; every failure is one sentence and code 1.
+func run(args []string, io stdio) int {
+	var c cli
+	parser, err := kong.New(&c, kong.Name("tandem"), kong.Description("One hub where people and AI agents work the same conversations as one team."),
+		kong.UsageOnError(), kong.Writers(io.out, io.err), kong.Bind(io))
+	if err != nil {
+		fmt.Fprintln(io.err, "tandem:", err)
+		return 1
+	}
+	kctx, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintln(io.err, "tandem:", err)
+		return 1
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	kctx.BindTo(ctx, (*context.Context)(nil))
+	if err := kctx.Run(); err != nil {
+		fmt.Fprintln(io.err, "tandem:", explain(err))
+		return 1
+	}
+	return 0
+}
+
+// explain makes one line of an error: the sentence for a person and, in brackets, its cause.
+func explain(err error) string {
+	var te *tandem.Error
+	if !errors.As(err, &te) {
+		return err.Error()
+	}
+	if te.Err != nil {
+		return fmt.Sprintf("%s [%v]", te.Msg, te.Err)
+	}
+	return te.Msg
+}
+
+type versionCmd struct{}
+
+func (versionCmd) Run(io stdio) error {
+	_, err := fmt.Fprintln(io.out, "tandem", currentVersion())
+	return err
+}
+
+func currentVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+				return "development " + s.Value[:12]
+			}
+		}
+	}
+	return "development"
+}

@@ -1,0 +1,152 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/agents"
+	"github.com/tandemhq/tandem/agents/llm"
+	"github.com/tandemhq/tandem/agents/rules"
+	"github.com/tandemhq/tandem/agents/tools"
+	"github.com/tandemhq/tandem/api"
+	"github.com/tandemhq/tandem/channels"
+	"github.com/tandemhq/tandem/channels/webchat"
+	"github.com/tandemhq/tandem/channels/webhook"
+	"github.com/tandemhq/tandem/inbox"
+	"github.com/tandemhq/tandem/internal/egress"
+	"github.com/tandemhq/tandem/internal/events"
+	"github.com/tandemhq/tandem/internal/timers"
+	"github.com/tandemhq/tandem/web"
+)
+
+// Kinds lists every kind of channel. A new adapter is one folder and one word here.
+var Kinds = []channels.Kind{webchat.Kind, webhook.Kind}
+
+const sendTimeout = 30 * time.Second
+
+// assemble makes the parts; nothing runs yet.
+func (h *Hub) assemble() (err error) {
+	c := h.Config
+	if h.Fanout, err = events.NewFanout(h.Bus.Listen); err != nil {
+		return err
+	}
+	h.Embedder = llm.HashedNgrams{}
+	h.Batcher = inbox.NewBatcher(h.DB, inbox.BatchOptions{Logger: c.Logger, Fault: c.Fault})
+	h.egress = egress.New(egress.Options{Allow: c.AllowPrivate})
+	h.Inbox = inbox.New(inbox.Options{
+		DB: h.DB, Sealer: h.Sealer, Fanout: h.Fanout, Signal: h.Bus.Signal, Kinds: Kinds, HTTP: h.egress.HTTP(),
+		Deliver: h.Batcher.Deliver, Logger: c.Logger,
+	})
+	h.Switchboard = h.Inbox.Switchboard
+	models := &agents.Models{Rules: rules.Model{}, AllowPrivate: c.AllowPrivate}
+	h.Runner = &agents.Runner{
+		DB: h.DB, Sealer: h.Sealer, Models: models.Open, Tools: tools.All(), Embedder: h.Embedder, Signal: h.Bus.Signal,
+		Logger: c.Logger, Lease: c.Lease, Heartbeat: c.Lease / 3,
+	}
+	courier := &inbox.Courier{DB: h.DB, Channels: h.Switchboard.Get, SendTimeout: sendTimeout, Logger: c.Logger, Fault: c.Fault}
+	indexer := &agents.Indexer{DB: h.DB, Embedder: h.Embedder}
+	h.courier = events.Subscription{Name: "courier", Topics: []string{events.TopicOut}, Workers: 8, MaxDeliver: 10, Handle: courier.Deliver}
+	h.indexer = indexer.Subscription()
+	h.Drain = &events.Drain{
+		DB: h.DB, Publish: h.Bus.Publish, State: h.Bus.State, Logger: c.Logger,
+		Consumers: []events.Subscription{h.Runner.Subscription(), h.indexer, h.courier},
+	}
+	return nil
+}
+
+// startRoles puts this process's share to work. The crews stop in the order of h.crew:
+// whoever makes work for others stops before them.
+func (h *Hub) startRoles(context.Context) error {
+	c := h.Config
+	intake, turns, sends, relay := newCrew("intake", h.log), newCrew("turns", h.log), newCrew("sends", h.log), newCrew("relay", h.log)
+	h.crew = []*crew{intake, turns, sends, relay}
+
+	relay.run("bus", h.Bus.Run)
+	relay.run("batcher", h.Batcher.Run)
+	consume := func(cr *crew, s events.Subscription) {
+		cr.run(s.Name, func(ctx context.Context) error { return events.Consume(ctx, h.DB, h.Bus, s) })
+	}
+	if c.has(RoleJobs) {
+		relay.run("drain", h.Drain.Run)
+		runner := &timers.Runner{DB: h.DB, Handlers: inbox.Timers(), Logger: c.Logger}
+		turns.run("timers", runner.Run)
+		consume(turns, h.indexer)
+	}
+	if c.has(RoleAgents) {
+		turns.run("turn watch", func(ctx context.Context) error { return h.Runner.Watch(ctx, h.Bus.Listen) })
+		consume(turns, h.Runner.Subscription())
+	}
+	if c.has(RoleChannels) {
+		intake.run("switchboard", h.Switchboard.Run)
+		consume(sends, h.courier)
+	}
+	if c.has(RoleAPI) {
+		return h.serve()
+	}
+	return nil
+}
+
+const headerTimeout = 10 * time.Second
+
+// serve answers HTTP. The server has no write timeout, because live streams are endless;
+// each of their frames has a deadline of its own.
+func (h *Hub) serve() error {
+	handler, err := api.New(api.Options{
+		DB: h.DB, Inbox: h.Inbox, Switchboard: h.Switchboard, Embedder: h.Embedder, Fanout: h.Fanout, Deliver: h.Batcher.Deliver,
+		Signal: h.Bus.Signal, Backlog: h.Drain.Backlog, Checks: h.checks(), Web: web.Handler(), Widget: widget(web.Handler()), Demo: h.Config.Demo,
+		InboundPerMinute: h.Config.InboundPerMinute, Logger: h.log,
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	h.server = &http.Server{
+		Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	h.server.RegisterOnShutdown(cancel) // live streams end, so that Shutdown need not wait for them
+	go func() {
+		if err := h.server.Serve(h.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			select {
+			case h.failed <- tandem.Wrap(tandem.Unavailable, err, "The web server ended."):
+			default:
+			}
+		}
+	}()
+	return nil
+}
+
+// widget serves the chat widget's script under the address that other sites' pages name.
+func widget(app http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cross-Origin-Resource-Policy", "cross-origin")
+		r2 := r.Clone(r.Context())
+		r2.URL.Path = "/widget.js"
+		app.ServeHTTP(w, r2)
+	})
+}
+
+const leastFree = 32 << 20
+
+// checks are what readiness means: the database answers, the bus takes a message, the disk has room.
+func (h *Hub) checks() map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"postgres": func(ctx context.Context) error { return h.DB.Pool().Ping(ctx) },
+		"nats":     func(context.Context) error { return h.Bus.Healthy() },
+		"disk": func(context.Context) error {
+			var st syscall.Statfs_t
+			if err := syscall.Statfs(h.Config.Data, &st); err != nil {
+				return err
+			}
+			if free := int64(st.Bavail) * int64(st.Bsize); free < leastFree { //nolint:unconvert // the types differ between systems
+				return tandem.Errorf(tandem.Unavailable, "Only %d MB are free in %s.", free>>20, h.Config.Data)
+			}
+			return nil
+		},
+	}
+}
