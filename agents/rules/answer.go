@@ -44,17 +44,17 @@ func (f found) String() string {
 
 // concepts let a question meet an answer that uses other words. Each line is one concept:
 // the ways to ask for it, and the words that answers use.
-// kind marks the concepts that say what kind of answer is wanted.
+// kind marks the concepts that say what kind of answer is wanted; "!" the words that are that kind.
 var concepts = []struct {
 	ask   *regexp.Regexp
 	words []string
 	kind  bool
 }{
-	{ask: rx(`\b(?:how much|pric\w*|costs?|charg\w*|fees?|expensive|rates?|tariffs?|what do (?:you|we|i) pay)\b`), words: []string{"price", "pricing", "cost", "costs", "charge", "fee", "rate", "plan", "plans", "euro", "euros", "dollar", "dollars", "usd", "eur", "€", "$", "£", "pay", "free"}},
+	{ask: rx(`\b(?:how much|pric\w*|costs?|charg\w*|fees?|expensive|rates?|tariffs?|what do (?:you|we|i) pay)\b`), words: []string{"price", "pricing", "cost", "costs", "charge", "fee", "rate", "pay", "free", "euro!", "euros!", "dollar!", "dollars!", "usd!", "eur!", "€!", "$!", "£!"}, kind: true},
 	{ask: rx(`\b(?:how long|how quickly|how fast|how soon|take to)\b`), words: []string{"minute", "minutes", "hour", "hours", "day", "days", "week", "weeks", "month", "months", "takes", "duration"}, kind: true},
 	{ask: rx(`\b(?:integrat\w*|sync\w*|connect\w*|import\w*|work(?:s)? with|compatible|plug-?in|interface|api)\b`), words: []string{"integration", "integrates", "sync", "synced", "connect", "connector", "connects", "import", "imports", "export", "compatible", "interface", "api"}},
 	{ask: rx(`\b(?:secur\w*|safe\w*|encrypt\w*|gdpr|privacy|protect\w*|complian\w*|certif\w*)\b`), words: []string{"secure", "security", "encrypted", "encryption", "gdpr", "privacy", "protected", "compliance", "compliant", "certified", "certificate"}},
-	{ask: rx(`\b(?:host\w*|stored?|servers?|data ?cent(?:er|re)s?|where is (?:the|our|my) data)\b`), words: []string{"hosted", "stored", "hosting", "center", "centre", "server", "servers", "region"}},
+	{ask: rx(`\b(?:host\w*|stored?|servers?|data ?cent(?:er|re)s?|where do you (?:keep|store))\b`), words: []string{"hosted", "stored", "hosting", "center", "centre", "server", "servers", "region"}},
 	{ask: rx(`\b(?:trial|try|test|demo|pilot)\b`), words: []string{"trial", "try", "test", "demo", "pilot", "free"}},
 	{ask: rx(`\b(?:cancel\w*|terminat\w*|quit|leave|notice)\b`), words: []string{"cancel", "cancellation", "terminate", "notice", "leave"}},
 	{ask: rx(`\b(?:support|help\w*|contact|hotline|reach you)\b`), words: []string{"support", "help", "hotline", "helpdesk", "phone", "email"}},
@@ -72,7 +72,7 @@ var concepts = []struct {
 var dull = func() map[string]bool {
 	m := map[string]bool{}
 	for _, w := range strings.Fields("offer provide use using used work works possible able available company product software tool tools system solution exactly really actually " +
-		"question questions kind type way thing things question much many long make give show see come look take need also currently already new good best handle deal include included feature features everything anything something somewhere") {
+		"question questions kind type way thing things question much many long make give show see come look take need also currently already new good best handle deal include included feature features everything anything something somewhere size sort number amount total case situation") {
 		m[llm.Stem(w)] = true
 	}
 	return m
@@ -96,7 +96,11 @@ func terms(question string) []term {
 		}
 		t := term{stems: map[string]float64{}, weight: 1}
 		for _, w := range c.words {
-			t.stems[llm.Stem(w)] = 0.6
+			if plain, strong := strings.CutSuffix(w, "!"); strong {
+				t.stems[llm.Stem(plain)] = 1
+			} else {
+				t.stems[llm.Stem(w)] = max(t.stems[llm.Stem(w)], 0.6)
+			}
 		}
 		if c.kind {
 			t.kind, t.weight = true, 1.5
@@ -145,18 +149,27 @@ func answer(question string, from []passage) (found, bool) {
 	if len(cands) == 0 {
 		return found{}, false
 	}
-	// A word that every sentence has says less than one that few have.
+	// A word that every sentence has says less than one that few have, and one that most passages
+	// have is the name of the product.
 	for i := range ts {
 		if ts[i].kind || ts[i].weight < 1 {
 			continue
 		}
-		n := 0
+		n, in := 0, map[int]bool{}
 		for j := range cands {
 			if ts[i].hit(cands[j].stems) > 0 {
 				n++
+				in[cands[j].passage] = true
 			}
 		}
-		ts[i].weight *= 1 + math.Log(float64(len(cands)+1)/float64(n+1))
+		most := 2.0
+		if n == 0 {
+			most = 2.6 // nothing speaks of it: most likely there is no answer
+		}
+		ts[i].weight *= math.Min(most, 0.5+math.Log(float64(len(cands)+1)/float64(n+1)))
+		if len(ts) > 1 && len(from) > 2 && 2*len(in) >= len(from) {
+			ts[i].weight *= 0.2
+		}
 	}
 	total := 0.0
 	for _, t := range ts {

@@ -173,6 +173,13 @@ func TestPlainEnglish(t *testing.T) {
 		{asked: "authority", says: "That would be me and our head of HR", known: "authority=decides together with the head of HR(0.8)"},
 		{says: "I'm responsible for IT, but the purchase decision is made by the management board", known: "authority=the management board decides(0.8)"},
 		{says: "I'm just an intern gathering information", known: "authority=intern(0.3)"},
+		{asked: "authority", says: "I am the COO.", known: "authority=COO(0.8)"},
+		{asked: "authority", says: "I'm the head of logistics and I sign this myself.", known: "authority=head of logistics, decides alone(0.9)"},
+		{asked: "authority", says: "My manager, the CFO, has the last word.", known: "authority=the manager decides(0.8)"},
+		{says: "Hello there, we plan everything on paper. Can I import a spreadsheet?", known: "need=we plan everything on paper.(0.8)", answer: "spreadsheet"},
+		{says: "What does Lantern cost for a team of that size?", answer: "euros per employee"},
+		{says: "Where is our data stored if we use Lantern?", answer: "Frankfurt"},
+		{says: "Perfect, that helps.", answer: "welcome"},
 		{asked: "authority", says: "The timeline is flexible", known: ""},
 		{asked: "timeline", says: "The timeline is flexible", known: "timeline=Not decided yet(0.3)"},
 		{asked: "authority", says: "no", known: "authority=decides alone(0.8)"},
@@ -221,6 +228,23 @@ func TestPlainEnglish(t *testing.T) {
 				t.Errorf("known %q, handoff %q, answer %q; want %q, %q, %q", h.known(), reason, got, tc.known, tc.handoff, tc.answer)
 			}
 		})
+	}
+}
+
+// What the knowledge base does not say is never answered with something else.
+func TestNoAnswerIsBetterThanAWrongOne(t *testing.T) {
+	t.Parallel()
+	for _, q := range []string{
+		"Do you have a wheelchair for my grandmother?", "What's the weather in Paris?", "Can you recommend a good pizza place?", "Who won the world cup?",
+		"Do you sell hardware terminals for time clocks?", "Does it work with SAP?", "Is there a Linux desktop version?", "Do you have customers in aviation?",
+		"When was the company founded?", "Does it predict demand with machine learning?", "Can it print badges?", "What is the maximum number of skills per employee?",
+		"Do you have a referral program?", "Is single sign-on with Okta possible?", "Can I assign shifts by seniority?",
+	} {
+		h := newHarness(t)
+		h.facts.Greeted = true
+		if got := h.say(q); !strings.Contains(got, sayMiss) || len(h.sources) > 0 || len(h.notes) != 1 {
+			t.Errorf("%q is answered with %q", q, got)
+		}
 	}
 }
 

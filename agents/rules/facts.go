@@ -145,7 +145,7 @@ func (v *view) timeline() finding {
 }
 
 var (
-	aloneRE = rx(`^\W*no\W*$|^\W*(?:(?:it'?s |that'?s |no,? |only |just )*(?:only |just )?(?:me|myself|i do|nobody(?: else)?|no ?one(?: else)?|none|i decide)|i am(?: the only one)?)\b`)
+	aloneRE = rx(`^\W*no\W*$|^\W*(?:(?:it'?s |that'?s |no,? |only |just )*(?:only |just )?(?:me|myself|i do|nobody(?: else)?|no ?one(?: else)?|none|i decide)|i am the only one)\b`)
 	othRE   = rx(`^\W*(?:(?:yes|yeah|well|also|and),? )*(?:it'?s |that'?s |that would be |probably |only |me and |myself and )*` + othersRE + endRE)
 )
 
@@ -185,6 +185,11 @@ func (v *view) authority() finding {
 	return v.unknown(llm.Authority, "Not known yet who decides")
 }
 
+var (
+	wishRE  = rx(`\b(?:need|looking for|want|problem|struggl\w+|would like|replace)\b`)
+	helloRE = rx(`^(?:(?:hi|hello|hey|dear \w+|good (?:morning|afternoon|evening|day))(?: there| all| team)?[,!. ]+)+`)
+)
+
 func (v *view) need() finding {
 	old := v.facts.Qualification[llm.Need]
 	size := ""
@@ -197,7 +202,7 @@ func (v *view) need() finding {
 		question := isQuestion(s)
 		switch {
 		case notNeedRE.MatchString(s) || handoffFor(s) != nil:
-		case needRE.MatchString(s):
+		case needRE.MatchString(s) && (!question || wishRE.MatchString(s)):
 			found, confidence = append(found, s), max(confidence, 0.8)
 		case !question && interestRE.MatchString(s):
 			found, confidence = append(found, s), max(confidence, 0.6)
@@ -218,7 +223,7 @@ func (v *view) need() finding {
 		return finding{}
 	}
 	quote := cut(found[0], 200) // evidence is one sentence, word for word
-	value := cut(strings.Join(found[:min(2, len(found))], " "), 240)
+	value := cut(helloRE.ReplaceAllString(strings.Join(found[:min(2, len(found))], " "), ""), 240)
 	if size != "" && len(headcounts(value)) == 0 {
 		value += " (" + size + ")"
 	}

@@ -118,10 +118,10 @@ var (
 		{regexp.MustCompile(`(?i)\btogether with ` + othersRE + endRE), "decides together with %s", 0.75},
 		{regexp.MustCompile(`(?i)\b` + othersRE + ` and (?:i|me|myself)\b[^.!?]{0,20}\b(?:decide|decision|choose)`), "decides together with %s", 0.9},
 		{regexp.MustCompile(`(?i)\b(?:need|needs|require|requires|get|subject to)\b[^.!?]{0,20}?\b(?:approval|sign-?off|the ok|permission|go-?ahead|blessing)\b(?: from| by| of) ` + othersRE + endRE), "needs approval from %s", 0.85},
-		{regexp.MustCompile(`(?i)\b` + othersRE + ` (?:also )?(?:has to|have to|must|needs to|will|would|should) (?:approve|sign(?: it| this)?(?: off)?|agree|decide|confirm)`), "needs approval from %s", 0.85},
-		{regexp.MustCompile(`(?i)\b` + othersRE + ` (?:decides|makes the (?:final )?(?:decision|call)|signs off|has the (?:final|last) (?:say|word)|holds the budget)`), "%s decides", 0.85},
+		{regexp.MustCompile(`(?i)\b` + othersRE + `(?:, [^,.]{2,30},)? (?:also )?(?:has to|have to|must|needs to|will|would|should) (?:approve|sign(?: it| this)?(?: off)?|agree|decide|confirm)`), "needs approval from %s", 0.85},
+		{regexp.MustCompile(`(?i)\b` + othersRE + `(?:, [^,.]{2,30},)? (?:decides|makes the (?:final )?(?:decision|call)|signs off|has the (?:final|last) (?:say|word)|holds the budget)`), "%s decides", 0.85},
 		{regexp.MustCompile(`(?i)\b(?:final (?:say|decision|word)|decision|sign-?off) (?:is|lies|rests|sits|comes|will be)(?: made| taken)?(?: with| from| by)? ` + othersRE + endRE), "%s decides", 0.85},
-		{regexp.MustCompile(`(?i)\bi(?:'ll| will| can| would| do| also)?(?: be the one (?:who|to))? (?:decides?\b|sign(?: it| this)? off|approve|make (?:the |that |this |all )?(?:final )?(?:purchasing |buying )?(?:decisions?|call)|have (?:the )?(?:final|last) (?:say|word)|have the authority)`), "decides alone", 0.9},
+		{regexp.MustCompile(`(?i)\bi(?:'ll| will| can| would| do| also)?(?: be the one (?:who|to))? (?:decides?\b|sign(?: it| this| that)? (?:off|myself|alone)|approve|make (?:the |that |this |all )?(?:final )?(?:purchasing |buying )?(?:decisions?|call)|have (?:the )?(?:final|last) (?:say|word)|have the authority)`), "decides alone", 0.9},
 		{regexp.MustCompile(`(?i)\b(?:(?:it'?s|that'?s|it is|that is|the decision is|entirely|all|is) (?:mine|up to me|my (?:decision|call|choice))|my decision|my call|just me|only me|me alone)\b`), "decides alone", 0.9},
 	}
 )
@@ -166,6 +166,12 @@ func roleName(s string) string {
 	words := strings.Fields(strings.ToLower(s))
 	for len(words) > 1 && (words[0] == "just" || words[0] == "only" || words[0] == "a" || words[0] == "an" || words[0] == "the" || words[0] == "currently") {
 		words = words[1:]
+	}
+	if n := len(words); n > 2 && (words[n-2] == "and" || words[n-2] == "&") {
+		switch words[n-1] { // "head of operations and I ..." ends before the "and"
+		case "i", "we", "my", "our", "the", "also", "in", "am", "not", "would", "will", "want", "need", "have", "decide":
+			words = words[:n-2]
+		}
 	}
 	for i, w := range words {
 		if acronym.MatchString(w) {

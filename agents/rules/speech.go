@@ -38,7 +38,7 @@ func (t *turn) close(parts []string, found []finding, asked bool) string {
 		parts = append([]string{sayIdentity}, parts...)
 	case len(parts) == 0 && len(found) == 0 && t.unclear():
 		return sayUnclear
-	case len(parts) == 0 && len(found) == 0 && thanksRE.MatchString(t.text):
+	case len(parts) == 0 && len(found) == 0 && (thanksRE.MatchString(t.text) || goodbyeRE.MatchString(t.text) && len(strings.Fields(t.text)) <= 8):
 		if t.facts.OpenHandoff {
 			return sayWaiting
 		}
