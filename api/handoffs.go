@@ -18,14 +18,24 @@ type handoffsInput struct {
 type handoffInput struct {
 	ByID
 	Body struct {
-		Reason string        `json:"reason" enum:"customer_asked,missing_knowledge,unsupported_request,policy,tool_failure,pending_clarification,budget,qualified_lead,sentiment,high_value,out_of_hours"`
-		Packet *inbox.Packet `json:"packet,omitempty"`
+		Reason string      `json:"reason" enum:"customer_asked,missing_knowledge,unsupported_request,policy,tool_failure,pending_clarification,budget,qualified_lead,sentiment,high_value,out_of_hours"`
+		Packet *packetBody `json:"packet,omitempty"`
 		To     *struct {
 			MemberID string `json:"member_id,omitempty" maxLength:"64"`
 			TeamID   string `json:"team_id,omitempty" maxLength:"64"`
 			Skill    string `json:"skill,omitempty" maxLength:"120"`
 		} `json:"to,omitempty" doc:"Exactly one of the three; the fallback team when left out."`
 	}
+}
+
+// packetBody is what the one who asks tells the one who takes over; the qualification
+// is added from the lead.
+type packetBody struct {
+	Summary  string   `json:"summary,omitempty" maxLength:"4000"`
+	Asked    []string `json:"asked,omitempty" maxItems:"20" nullable:"false" doc:"What the customer asked."`
+	Tried    []string `json:"tried,omitempty" maxItems:"20" nullable:"false"`
+	Promised []string `json:"promised,omitempty" maxItems:"20" nullable:"false"`
+	NextStep string   `json:"next_step,omitempty" maxLength:"1000"`
 }
 
 type rejectInput struct {
@@ -41,8 +51,8 @@ func (s *server) handoffRoutes() {
 		func(ctx context.Context, tx pgx.Tx, in *handoffInput) (inbox.Handoff, error) {
 			return onID(in.ByID, func(id tandem.ID) (inbox.Handoff, error) {
 				req := inbox.HandoffRequest{Reason: in.Body.Reason}
-				if in.Body.Packet != nil {
-					req.Packet = *in.Body.Packet
+				if p := in.Body.Packet; p != nil {
+					req.Packet = inbox.Packet{Summary: p.Summary, Asked: p.Asked, Tried: p.Tried, Promised: p.Promised, NextStep: p.NextStep}
 				}
 				if to := in.Body.To; to != nil {
 					req.To = inbox.Target{Member: tandem.ID(to.MemberID), Team: tandem.ID(to.TeamID), Skill: to.Skill}

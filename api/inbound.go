@@ -32,7 +32,7 @@ type leadBody struct {
 	Custom     map[string]any `json:"custom,omitempty"`
 	Board      string         `json:"board,omitempty" doc:"A board's id or name; the channel's board when left out."`
 	ExternalID string         `json:"external_id,omitempty" maxLength:"200" doc:"Your own id of this message: the same id again is a success that changes nothing."`
-	Contact    inboundContact    `json:"contact"`
+	Contact    inboundContact `json:"contact"`
 }
 
 type inboundContact struct {

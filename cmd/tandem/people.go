@@ -84,7 +84,7 @@ func (p person) script() *script { return &script{p, map[string]bool{}} }
 
 // answer is what the person says to a text, or nothing when they leave.
 func (s *script) answer(text string) string {
-	text = strings.ToLower(text)
+	text = lastQuestion(strings.ToLower(text))
 	asked := []struct {
 		topic, says string
 		words       []string
@@ -92,10 +92,10 @@ func (s *script) answer(text string) string {
 		{"budget", s.p.budget, []string{"budget", "spend", "afford"}},
 		{"authority", s.p.authority, []string{"decide", "decision", "sign off", "signs off", "approve", "who else"}},
 		{"timeline", s.p.timeline, []string{"when ", "by when", "how soon", "timeline", "start date", "deadline"}},
-		{"need", s.p.need, []string{"looking for", "need", "problem", "hoping", "trying to", "tell me", "what would", "goal"}},
+		{"need", s.p.need, []string{"looking for", "need", "problem", "hoping", "trying to", "solve", "tell me", "describe"}},
 	}
 	for _, a := range asked {
-		if s.told[a.topic] || !strings.Contains(text, "?") {
+		if s.told[a.topic] {
 			continue
 		}
 		for _, w := range a.words {
@@ -105,12 +105,21 @@ func (s *script) answer(text string) string {
 			}
 		}
 	}
-	for topic, says := range map[string]string{"question": s.p.question, "ending": s.p.ending} {
-		if says != "" && !s.told[topic] && !s.told["left"] {
-			s.told[topic] = true
-			s.told["left"] = topic == "ending"
-			return says
+	for _, last := range []string{s.p.question, s.p.ending} {
+		if last != "" && !s.told[last] {
+			s.told[last] = true
+			return last
 		}
 	}
 	return ""
+}
+
+// lastQuestion is the last sentence of a text that asks something, or nothing.
+func lastQuestion(text string) string {
+	end := strings.LastIndex(text, "?")
+	if end < 0 {
+		return ""
+	}
+	start := strings.LastIndexAny(text[:end], ".!?\n")
+	return text[start+1 : end+1]
 }
