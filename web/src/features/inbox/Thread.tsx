@@ -65,7 +65,7 @@ export function Thread({ conversation: c }: { conversation: Conversation }) {
           if (row.type === 'event') {
             return (
               <div key={row.key} className={s.event}>
-                {row.message.text} <span>· {clock(row.message.created_at)}</span>
+                {row.message.text.replace(/\.$/, '')} <span>· {clock(row.message.created_at)}</span>
               </div>
             )
           }

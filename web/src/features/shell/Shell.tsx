@@ -62,7 +62,6 @@ function Places() {
   const location = useLocation()
   const inInbox = location.pathname.startsWith('/inbox')
   const handoffs = inInbox && 'view' in location.search && location.search.view === 'needs_you'
-  const current = (active: boolean) => (active ? ('page' as const) : undefined)
   return (
     <>
       <Link
@@ -70,19 +69,14 @@ function Places() {
         params={{}}
         search={{}}
         className={s.nav}
-        aria-current={current(inInbox && !handoffs)}
+        // The router marks a link by its path; this one must not be marked for the handoffs too.
+        activeOptions={{ exact: handoffs, includeSearch: handoffs }}
       >
         <IconInbox size={16} stroke={1.7} aria-hidden />
         <span className={s.label}>Inbox</span>
         {counts && counts.all > 0 && <span className={s.count}>{capped(counts.all)}</span>}
       </Link>
-      <Link
-        to="/inbox/{-$conversationId}"
-        params={{}}
-        search={{ view: 'needs_you' }}
-        className={s.nav}
-        aria-current={current(handoffs)}
-      >
+      <Link to="/inbox/{-$conversationId}" params={{}} search={{ view: 'needs_you' }} className={s.nav}>
         <IconArrowsExchange size={16} stroke={1.7} aria-hidden />
         <span className={s.label}>Handoffs</span>
         {counts && counts.needs_you > 0 && (
@@ -92,12 +86,7 @@ function Places() {
           </span>
         )}
       </Link>
-      <Link
-        to="/pipeline"
-        search={{}}
-        className={s.nav}
-        aria-current={current(location.pathname === '/pipeline')}
-      >
+      <Link to="/pipeline" search={{}} className={s.nav}>
         <IconLayoutKanban size={16} stroke={1.7} aria-hidden />
         <span className={s.label}>Pipeline</span>
       </Link>
