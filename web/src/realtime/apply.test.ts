@@ -106,6 +106,24 @@ describe('Applier', () => {
     expect(cache.getQueryState(keys.messages('closed'))?.isInvalidated).toBe(true)
   })
 
+  it('fetches counts and boards once a second at most', async () => {
+    vi.useFakeTimers()
+    cache.setQueryData(keys.counts, {})
+    const invalidated = vi.spyOn(cache, 'invalidateQueries')
+    const applier = new Applier(cache, 'me')
+    for (let i = 0; i < 5; i++) {
+      applier.fact(fact('lead', 'moved', { conversation_id: 'c1', lead_id: 'l1' }))
+      await applier.flush()
+    }
+    const times = (key: string) => invalidated.mock.calls.filter(([f]) => f?.queryKey?.[0] === key).length
+    expect(times('conversation-counts')).toBe(0)
+    vi.advanceTimersByTime(1_000)
+    expect(times('conversation-counts')).toBe(1)
+    expect(times('board-leads')).toBe(1)
+    applier.close()
+    vi.useRealTimers()
+  })
+
   it('marks everything stale after a resync, except who is signed in', () => {
     cache.setQueryData(['me'], {})
     cache.setQueryData(keys.boards, { items: [] })

@@ -60,15 +60,15 @@ export function touch(into: Touched, fact: LiveEvent): void {
 
 /** Facts come in bursts; one refetch a record per burst is enough. Milliseconds. */
 const gather = 60
-/** A busy hub writes all the time; a board is not fetched more often than this. Milliseconds. */
-const boardPause = 1_000
+/** A busy hub writes all the time; boards and counts are not fetched more often than this. Milliseconds. */
+const summaryPause = 1_000
 const recentFacts = 2_000
 
 /** Applies the live stream to the query cache. */
 export class Applier {
   private touched = untouched()
   private timer?: ReturnType<typeof setTimeout>
-  private boardTimer?: ReturnType<typeof setTimeout>
+  private readonly later = new Map<string, ReturnType<typeof setTimeout>>()
   private readonly seen = new Set<string>()
 
   constructor(
@@ -99,7 +99,7 @@ export class Applier {
 
   close(): void {
     clearTimeout(this.timer)
-    clearTimeout(this.boardTimer)
+    for (const timer of this.later.values()) clearTimeout(timer)
   }
 
   /** Applies what was gathered; resolves when the cache is up to date. */
@@ -108,23 +108,28 @@ export class Applier {
     this.timer = undefined
     const now = this.touched
     this.touched = untouched()
-    if (now.boards) this.refreshBoards()
+    if (now.boards) {
+      this.refreshSoon('board-leads')
+      this.refreshSoon(keys.boards[0])
+    }
     if (now.members) void this.cache.invalidateQueries({ queryKey: keys.members })
     for (const id of now.leads) void this.cache.invalidateQueries({ queryKey: keys.lead(id) })
     for (const id of now.handoffs) void this.cache.invalidateQueries({ queryKey: keys.handoff(id) })
-    if (now.conversations.size > 0) void this.cache.invalidateQueries({ queryKey: keys.counts })
+    if (now.conversations.size > 0) this.refreshSoon(keys.counts[0])
     await Promise.all([
       ...[...now.conversations].map((id) => this.refreshConversation(id)),
       ...[...now.messages].map((id) => this.refreshMessages(id)),
     ])
   }
 
-  private refreshBoards(): void {
-    this.boardTimer ??= setTimeout(() => {
-      this.boardTimer = undefined
-      void this.cache.invalidateQueries({ queryKey: ['board-leads'] })
-      void this.cache.invalidateQueries({ queryKey: keys.boards })
-    }, boardPause)
+  /** Refetches a summary once the pause is over, however many facts ask for it. */
+  private refreshSoon(name: string): void {
+    if (this.later.has(name)) return
+    const run = () => {
+      this.later.delete(name)
+      void this.cache.invalidateQueries({ queryKey: [name] }, { cancelRefetch: false })
+    }
+    this.later.set(name, setTimeout(run, summaryPause))
   }
 
   /** Fetches one conversation and puts it into every loaded list. */
