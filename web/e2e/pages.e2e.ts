@@ -43,7 +43,10 @@ describe('the pages', () => {
     await row.waitFor()
     await axe(page, `Inbox list, ${name}`)
     await row.click()
-    await page.getByRole('log').getByText('could you send pricing for 40 seats').waitFor()
+    await page
+      .getByRole('log')
+      .getByText('Hello, could you send pricing for 40 seats?', { exact: true })
+      .waitFor()
     await axe(page, `Thread, ${name}`)
     await hub.shot(page, `inbox-${name}`)
     await page.goto('/pipeline')
