@@ -69,17 +69,18 @@ func (p applied) accepted(i incoming) channels.Accepted {
 // numbers the message and stores it.
 const numberSQL = `
 	held AS (
-	    SELECT c.id, c.state FROM conversations c JOIN taken t ON t.conversation_id = c.id
-	    WHERE c.org_id = @org FOR NO KEY UPDATE OF c
+	    SELECT c.id, c.state FROM conversations c
+	    WHERE c.org_id = @org AND c.id = (SELECT conversation_id FROM taken) FOR NO KEY UPDATE
 	), moved AS (
 	    UPDATE conversations c SET next_seq = c.next_seq + 1, last_inbound_seq = c.next_seq, message_count = c.message_count + 1,
 	           unread = c.unread + 1, ai_streak = 0,
 	           state = CASE WHEN c.state = 'spam' THEN 'spam' ELSE 'open' END, snoozed_until = NULL,
 	           subject = CASE WHEN c.subject = '' THEN @subject ELSE c.subject END,
-	           last_message_at = now(), preview = @preview, preview_kind = 'contact', preview_name = ct.name, updated_at = now()
-	    FROM held h, contacts ct, channels ch
-	    WHERE c.org_id = @org AND c.id = h.id AND ct.org_id = c.org_id AND ct.id = c.contact_id AND ch.org_id = c.org_id AND ch.id = c.channel_id
-	    RETURNING c.id AS conversation_id, c.contact_id, c.lead_id, c.next_seq - 1 AS seq, h.state AS was, ct.name, ch.name AS channel_name
+	           last_message_at = now(), preview = @preview, preview_kind = 'contact',
+	           preview_name = (SELECT ct.name FROM contacts ct WHERE ct.org_id = @org AND ct.id = c.contact_id), updated_at = now()
+	    WHERE c.org_id = @org AND c.id = (SELECT id FROM held)
+	    RETURNING c.id AS conversation_id, c.contact_id, c.lead_id, c.next_seq - 1 AS seq, (SELECT state FROM held) AS was,
+	              c.preview_name AS name, (SELECT ch.name FROM channels ch WHERE ch.org_id = @org AND ch.id = c.channel_id) AS channel_name
 	), stored AS (
 	    INSERT INTO messages (org_id, id, conversation_id, seq, direction, sender_kind, sender_id, sender_name, text, html, status, provider_id)
 	    SELECT @org, @message, conversation_id, seq, 'inbound', 'contact', contact_id, name, @text, @html, 'received', @provider FROM moved
@@ -88,13 +89,16 @@ const numberSQL = `
 
 // The fast path: the contact is known by this identity and has this conversation. One
 // statement; no row when there is more to do or the message is a repeat. The inbound row is
-// written before the conversation is locked, as on the slow path.
+// written before the conversation is locked, as on the slow path. Rows are looked up by
+// scalar subqueries rather than joins, so that the plan is a chain of primary keys whatever
+// the planner believes about the size of the tables.
 const quickSQL = `
 	WITH found AS (
 	    SELECT c.id, c.contact_id, c.lead_id
-	    FROM contact_identities i
-	    JOIN conversations c ON c.org_id = i.org_id AND c.channel_id = @channel AND c.contact_id = i.contact_id AND c.thread = @thread
-	    WHERE i.org_id = @org AND i.kind = @kind AND i.scope = @scope AND i.value = @value AND c.lead_id IS NOT NULL
+	    FROM conversations c
+	    WHERE c.org_id = @org AND c.channel_id = @channel AND c.thread = @thread AND c.lead_id IS NOT NULL
+	      AND c.contact_id = (SELECT i.contact_id FROM contact_identities i
+	                          WHERE i.org_id = @org AND i.kind = @kind AND i.scope = @scope AND i.value = @value)
 	), taken AS (
 	    INSERT INTO inbound (org_id, id, channel_id, external_id, body_hash, raw, state, contact_id, lead_id, conversation_id, message_id)
 	    SELECT @org, @inbound, @channel, @external, @hash, @raw, 'applied', contact_id, lead_id, id, @message FROM found

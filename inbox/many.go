@@ -12,7 +12,8 @@ import (
 
 // The fast path for many messages of one organization: as quickSQL, with the messages
 // joined on the whole key that decides duplicates, because two copies of one message may be
-// in the same batch. Rows that are not returned are repeats or need the slow path.
+// in the same batch. Rows that are not returned are repeats or need the slow path. Lateral
+// lookups and arrays of ids keep the plan on primary keys whatever the tables' statistics say.
 const manySQL = `
 	WITH input AS (
 	    SELECT * FROM unnest(@ords::int[], @channels::uuid[], @externals::text[], @kinds::text[], @scopes::text[], @values::text[], @threads::text[],
@@ -21,12 +22,16 @@ const manySQL = `
 	         AS u(ord, channel_id, external_id, kind, scope, value, thread, inbound_id, message_id, hash, raw, subject, preview, text, html)
 	), one AS (
 	    SELECT DISTINCT ON (channel_id, external_id) * FROM input ORDER BY channel_id, external_id, ord
-	), found AS (
-	    SELECT o.*, c.id AS conversation_id, c.contact_id, c.lead_id
+	), known AS (
+	    SELECT o.*, (SELECT i.contact_id FROM contact_identities i
+	                 WHERE i.org_id = @org AND i.kind = o.kind AND i.scope = o.scope AND i.value = o.value) AS contact_id
 	    FROM one o
-	    JOIN contact_identities i ON i.org_id = @org AND i.kind = o.kind AND i.scope = o.scope AND i.value = o.value
-	    JOIN conversations c ON c.org_id = @org AND c.channel_id = o.channel_id AND c.contact_id = i.contact_id AND c.thread = o.thread
-	    WHERE c.lead_id IS NOT NULL
+	), found AS (
+	    SELECT k.*, c.id AS conversation_id, c.lead_id
+	    FROM known k
+	    CROSS JOIN LATERAL (SELECT c.id, c.lead_id FROM conversations c
+	                        WHERE c.org_id = @org AND c.channel_id = k.channel_id AND c.contact_id = k.contact_id AND c.thread = k.thread
+	                          AND c.lead_id IS NOT NULL LIMIT 1) c
 	), taken AS (
 	    INSERT INTO inbound (org_id, id, channel_id, external_id, body_hash, raw, state, contact_id, lead_id, conversation_id, message_id)
 	    SELECT @org, inbound_id, channel_id, external_id, hash, raw, 'applied', contact_id, lead_id, conversation_id, message_id
@@ -38,17 +43,18 @@ const manySQL = `
 	    FROM found f JOIN taken t ON t.id = f.inbound_id
 	), held AS (
 	    SELECT c.id, c.state FROM conversations c
-	    WHERE c.org_id = @org AND c.id IN (SELECT conversation_id FROM numbered) ORDER BY c.id FOR NO KEY UPDATE
+	    WHERE c.org_id = @org AND c.id = ANY (ARRAY (SELECT conversation_id FROM numbered)) ORDER BY c.id FOR NO KEY UPDATE
 	), moved AS (
 	    UPDATE conversations c SET next_seq = c.next_seq + l.total, last_inbound_seq = c.next_seq + l.total - 1,
 	           message_count = c.message_count + l.total, unread = c.unread + l.total, ai_streak = 0,
 	           state = CASE WHEN c.state = 'spam' THEN 'spam' ELSE 'open' END, snoozed_until = NULL,
 	           subject = CASE WHEN c.subject = '' THEN l.subject ELSE c.subject END,
-	           last_message_at = now(), preview = l.preview, preview_kind = 'contact', preview_name = ct.name, updated_at = now()
-	    FROM held h, numbered l, contacts ct, channels ch
-	    WHERE c.org_id = @org AND c.id = h.id AND l.conversation_id = c.id AND l.n = l.total
-	      AND ct.org_id = c.org_id AND ct.id = c.contact_id AND ch.org_id = c.org_id AND ch.id = c.channel_id
-	    RETURNING c.id AS conversation_id, c.contact_id, c.lead_id, c.next_seq - l.total AS base, h.state AS was, ct.name, ch.name AS channel_name
+	           last_message_at = now(), preview = l.preview, preview_kind = 'contact',
+	           preview_name = (SELECT ct.name FROM contacts ct WHERE ct.org_id = @org AND ct.id = c.contact_id), updated_at = now()
+	    FROM held h JOIN numbered l ON l.conversation_id = h.id AND l.n = l.total
+	    WHERE c.org_id = @org AND c.id = ANY (ARRAY (SELECT id FROM held)) AND c.id = h.id
+	    RETURNING c.id AS conversation_id, c.contact_id, c.lead_id, c.next_seq - l.total AS base, h.state AS was, c.preview_name AS name,
+	              (SELECT ch.name FROM channels ch WHERE ch.org_id = @org AND ch.id = c.channel_id) AS channel_name
 	), stored AS (
 	    INSERT INTO messages (org_id, id, conversation_id, seq, direction, sender_kind, sender_id, sender_name, text, html, status, provider_id)
 	    SELECT @org, n.message_id, n.conversation_id, m.base + n.n - 1, 'inbound', 'contact', m.contact_id, m.name, n.text, n.html, 'received',
