@@ -85,7 +85,7 @@ func newGuard(hosts, linked, texts []string) *Guard {
 
 var (
 	comment  = regexp.MustCompile(`(?s)<!--.*?(?:-->|$)`)
-	rawBlock = regexp.MustCompile(`(?is)<(script|style|iframe|object|svg|template|noscript)\b[^>]*>.*?(?:</(?:script|style|iframe|object|svg|template|noscript)\s*>|$)`)
+	rawBlock = regexp.MustCompile(`(?is)<(?:script|style)\b[^>]*>.*?(?:</(?:script|style)\s*>|$)`)
 	tag      = regexp.MustCompile(`(?s)</?[a-zA-Z][^<>]*>|<[!?][^<>]*>`)
 	openTag  = regexp.MustCompile(`<([a-zA-Z/!?])`)
 
@@ -105,6 +105,17 @@ var (
 
 // Clean returns text as it may be sent, and what was taken out of it, one reason each.
 func (g *Guard) Clean(text string) (clean string, removed []string) {
+	for range 4 { // what is left may have come to look like a link: look again until nothing is found
+		var found []string
+		if text, found = g.pass(text); len(found) == 0 {
+			break
+		}
+		removed = append(removed, found...)
+	}
+	return text, removed
+}
+
+func (g *Guard) pass(text string) (clean string, removed []string) {
 	drop := func(what string) { removed = append(removed, what) }
 	text = visible(text)
 	if t := plain(text); t != text {
@@ -120,19 +131,19 @@ func (g *Guard) Clean(text string) (clean string, removed []string) {
 		drop("a link to a host that is not allowed")
 		return m[1]
 	})
-	text = replace(text, email, func(m []string) string {
-		if strings.Contains(g.own, strings.ToLower(squeeze(m[0]))) {
-			return m[0]
-		}
-		drop("an e-mail address that is not this contact's")
-		return emailRemoved
-	})
 	text = replace(text, anyURL, func(m []string) string {
 		if g.hosts[hostOf(m[0])] || g.ownAddress(m[0]) {
 			return m[0]
 		}
 		drop("a link to a host that is not allowed")
 		return lead(m[0]) + linkRemoved
+	})
+	text = replace(text, email, func(m []string) string {
+		if strings.Contains(g.own, strings.ToLower(squeeze(m[0]))) {
+			return m[0]
+		}
+		drop("an e-mail address that is not this contact's")
+		return emailRemoved
 	})
 	text = g.bare(text, drop)
 	text = replace(text, uuid, func(m []string) string {

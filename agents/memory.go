@@ -70,7 +70,7 @@ JOIN knowledge_documents d ON d.org_id = @org AND d.id = c.document_id
 ORDER BY f.score DESC, f.similarity DESC, c.id LIMIT @limit`
 
 // farthest is the cosine distance from which two texts have nothing to do with each other.
-const farthest = 0.88
+const farthest = 0.94
 
 // Search finds the k passages (at most 50) that fit the query best, by words and by vectors. It needs
 // knowledge:read. When the embedder is nil or fails, words alone decide. A remote embedder must

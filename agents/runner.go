@@ -225,10 +225,10 @@ func (r *Runner) beat(ctx context.Context, cancel context.CancelCauseFunc, w *wo
 		case <-l.look:
 		}
 		err := w.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-			if err := inbox.Heartbeat(ctx, tx, w.Conversation, w.Run, w.Fence, orTime(r.Lease, defaultLease)); err != nil {
+			if err := w.hold(ctx, tx); err != nil { // first, because it takes the locks in everybody's order
 				return err
 			}
-			return w.hold(ctx, tx)
+			return inbox.Heartbeat(ctx, tx, w.Conversation, w.Run, w.Fence, orTime(r.Lease, defaultLease))
 		})
 		switch {
 		case err == nil:

@@ -214,7 +214,12 @@ func (f field) wrong(v reflect.Value) string {
 	return ""
 }
 
+// outside checks a number; an optional one that is 0 was left out.
+
 func (f field) outside(n float64) string {
+	if n == 0 && !f.required {
+		return ""
+	}
 	if f.min != nil && n < *f.min || f.max != nil && n > *f.max {
 		return fmt.Sprintf("This must be between %g and %g.", *f.min, *f.max)
 	}

@@ -75,7 +75,7 @@ func (w *work) loop(ctx context.Context, req llm.Request) (Ending, error) {
 			calls = []llm.Call{plainReply(*resp)}
 			resp.Text = ""
 		}
-		req.Messages = append(req.Messages, llm.Message{Role: llm.Assistant, Text: resp.Text, Calls: calls})
+		req.Messages = append(req.Messages, llm.Message{Role: llm.Assistant, Text: clip(resp.Text, maxRecorded), Calls: repeatable(calls)})
 		for _, c := range calls {
 			res, text, err := w.act(ctx, c)
 			if err != nil {
@@ -87,6 +87,19 @@ func (w *work) loop(ctx context.Context, req llm.Request) (Ending, error) {
 			req.Messages = append(req.Messages, llm.Message{Role: llm.Tool, CallID: c.ID, Name: c.Name, Text: text})
 		}
 	}
+}
+
+// repeatable are the calls as the model gets to see them again: arguments that are refused for their
+// size or form are left out.
+func repeatable(calls []llm.Call) []llm.Call {
+	out := make([]llm.Call, len(calls))
+	for i, c := range calls {
+		if len(c.Args) > maxArgs || !json.Valid(c.Args) {
+			c.Args = json.RawMessage(`{}`)
+		}
+		out[i] = c
+	}
+	return out
 }
 
 // plainReply is what a model means that writes an answer instead of calling reply.
@@ -112,17 +125,17 @@ func (w *work) think(ctx context.Context, req llm.Request, recorded int) (*llm.R
 		err = &llm.Error{Code: llm.CodeEmpty, Retryable: true}
 	}
 	s := Step{
-		Idx: w.idx, Kind: "model", Name: w.model.Name(), Input: asJSON(map[string]any{"messages": req.Messages[recorded:]}),
+		Idx: w.idx, Kind: "model", Name: w.model.Name(), Input: asJSON(map[string]any{"messages": recordedMessages(req.Messages[recorded:])}),
 		Output: asJSON(nil), Chunks: noChunks, LatencyMS: since(began),
 		InputTokens: max(resp.Usage.InputTokens, 0), OutputTokens: max(resp.Usage.OutputTokens, 0), CostMicros: max(resp.Usage.CostMicros, 0),
 	}
 	if recorded == 0 {
-		s.Input = asJSON(map[string]any{"system": req.System, "messages": req.Messages})
+		s.Input = asJSON(map[string]any{"system": req.System, "messages": recordedMessages(req.Messages)})
 	}
 	if err != nil {
 		s.Error = clip(err.Error(), 1000)
 	} else {
-		s.Output = asJSON(map[string]any{"text": resp.Text, "calls": recordedCalls(resp.Calls), "stop": resp.Stop, "model": resp.Model})
+		s.Output = asJSON(map[string]any{"text": clip(resp.Text, maxRecorded), "calls": recordedCalls(resp.Calls), "stop": resp.Stop, "model": resp.Model})
 	}
 	if rerr := w.record(ctx, s); rerr != nil {
 		return nil, rerr
@@ -159,14 +172,30 @@ func (w *work) again(ctx context.Context, err error) error {
 	}
 }
 
-// next calls the model and survives its panics.
-func next(ctx context.Context, m llm.Model, req llm.Request) (resp llm.Response, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			resp, err = llm.Response{}, &llm.Error{Code: llm.CodeMalformed, Err: fmt.Errorf("panic: %v", p)}
-		}
+// next calls the model. It survives the model's panics, and does not wait for one that ignores the end
+// of ctx: what such a model says later is dropped.
+func next(ctx context.Context, m llm.Model, req llm.Request) (llm.Response, error) {
+	type answer struct {
+		resp llm.Response
+		err  error
+	}
+	out := make(chan answer, 1)
+	go func() {
+		var a answer
+		defer func() {
+			if p := recover(); p != nil {
+				a = answer{err: &llm.Error{Code: llm.CodeMalformed, Err: fmt.Errorf("panic: %v", p)}}
+			}
+			out <- a
+		}()
+		a.resp, a.err = m.Next(ctx, req)
 	}()
-	return m.Next(ctx, req)
+	select {
+	case a := <-out:
+		return a.resp, a.err
+	case <-ctx.Done():
+		return llm.Response{}, &llm.Error{Code: llm.CodeCanceled, Err: context.Cause(ctx)}
+	}
 }
 
 // ended says why ctx is over: the cause that our own code gave, or a spent time budget.
@@ -350,6 +379,27 @@ func chunksOf(hits []Hit) json.RawMessage {
 		out[i] = chunk{h.Chunk, h.Document, h.Title, h.Score}
 	}
 	return asJSON(out)
+}
+
+// maxRecorded bounds one text of the record, in bytes.
+const maxRecorded = 8 << 10
+
+// recordedMessages is what a step keeps of a request.
+func recordedMessages(msgs []llm.Message) []map[string]any {
+	out := make([]map[string]any, len(msgs))
+	for i, m := range msgs {
+		r := map[string]any{"role": m.Role, "text": clip(m.Text, maxRecorded)}
+		for key, value := range map[string]string{"from": m.From, "name": clip(m.Name, 100), "call_id": clip(m.CallID, 100)} {
+			if value != "" {
+				r[key] = value
+			}
+		}
+		if len(m.Calls) > 0 {
+			r["calls"] = recordedCalls(m.Calls)
+		}
+		out[i] = r
+	}
+	return out
 }
 
 func recordedCalls(calls []llm.Call) []map[string]any {
