@@ -40,7 +40,7 @@ func (HashedNgrams) Embed(ctx context.Context, texts []string) ([][]float32, err
 const (
 	wordWeight    = 1.0
 	pairWeight    = 0.5
-	trigramWeight = 0.25
+	trigramWeight = 0.4
 )
 
 func hashedVector(text string) []float32 {
