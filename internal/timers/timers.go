@@ -136,11 +136,23 @@ func (r *Runner) spawn(ctx context.Context, slots chan struct{}, wg *sync.WaitGr
 	})
 }
 
+// Runners keep out of each other's way by advisory locks, not by locking the row: everybody
+// else locks a record first and sets its timer then, and a runner that held the timer while
+// its handler waits for the record would be the other half of a deadlock.
 const dueSQL = `
-	SELECT kind, org_id::text, record_id::text, extract(epoch FROM clock_timestamp() - due_at)::float8 FROM timers
-	WHERE due_at <= clock_timestamp() AND kind = ANY(@kinds) ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED`
+	WITH due AS MATERIALIZED (
+		SELECT kind, org_id, record_id FROM timers
+		WHERE due_at <= clock_timestamp() AND kind = ANY(@kinds) ORDER BY due_at LIMIT 50)
+	SELECT kind, org_id::text, record_id::text FROM due
+	WHERE pg_try_advisory_xact_lock(hashtextextended(kind || record_id::text, 0)) LIMIT 1`
 
-const endSQL = `DELETE FROM timers WHERE kind = @kind AND org_id = @org AND record_id = @record`
+// With the lock held: the row as it is now, for another runner may just have fired it.
+const stillSQL = `
+	SELECT due_at, extract(epoch FROM clock_timestamp() - due_at)::float8 FROM timers
+	WHERE kind = @kind AND org_id = @org AND record_id = @record AND due_at <= clock_timestamp()`
+
+// A timer that was set again, by its handler or by somebody else meanwhile, stays.
+const endSQL = `DELETE FROM timers WHERE kind = @kind AND org_id = @org AND record_id = @record AND due_at = @due`
 
 // A timer that its handler has meanwhile set again, in another runner, is left alone.
 const backoffSQL = `
@@ -158,10 +170,11 @@ func (r *Runner) fire(ctx context.Context, held func()) (found bool, err error) 
 	var k key
 	var late float64
 	var failure error
+	var gone bool
 	err = r.DB.Global(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		found, failure = false, nil
+		found, gone, failure = false, false, nil
 		kinds := slices.Collect(maps.Keys(r.Handlers))
-		err := tx.QueryRow(ctx, dueSQL, pgx.StrictNamedArgs{"kinds": kinds}).Scan(&k.kind, &k.org, &k.record, &late)
+		err := tx.QueryRow(ctx, dueSQL, pgx.StrictNamedArgs{"kinds": kinds}).Scan(&k.kind, &k.org, &k.record)
 		if pg.NoRows(err) {
 			return nil
 		}
@@ -170,7 +183,16 @@ func (r *Runner) fire(ctx context.Context, held func()) (found bool, err error) 
 		}
 		found = true
 		held()
-		if failure = r.run(ctx, tx, k); failure != nil {
+		var due time.Time
+		err = tx.QueryRow(ctx, stillSQL, pgx.StrictNamedArgs{"kind": k.kind, "org": k.org, "record": k.record}).Scan(&due, &late)
+		if pg.NoRows(err) {
+			gone = true
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("look at a due timer: %w", err)
+		}
+		if failure = r.run(ctx, tx, k, due); failure != nil {
 			return r.putOff(ctx, tx, k)
 		}
 		return nil
@@ -185,6 +207,8 @@ func (r *Runner) fire(ctx context.Context, held func()) (found bool, err error) 
 		return false, fmt.Errorf("timer %s of %s: %w", k.kind, k.record, errors.Join(failure, err, perr))
 	case err != nil || !found:
 		return false, err
+	case gone:
+		return true, nil
 	case failure != nil:
 		r.Logger.ErrorContext(ctx, "timer failed; it will be tried again", "kind", k.kind, "org", k.org, "record", k.record, "err", failure)
 	default:
@@ -196,7 +220,7 @@ func (r *Runner) fire(ctx context.Context, held func()) (found bool, err error) 
 	return true, nil
 }
 
-func (r *Runner) run(ctx context.Context, tx pgx.Tx, k key) error {
+func (r *Runner) run(ctx context.Context, tx pgx.Tx, k key, due time.Time) error {
 	ctx = tandem.WithActor(ctx, tandem.Actor{Org: k.org, Kind: tandem.System, Name: "Tandem", Chain: tandem.NewID()})
 	return pgx.BeginFunc(ctx, tx, func(sp pgx.Tx) (err error) {
 		defer func() {
@@ -208,11 +232,13 @@ func (r *Runner) run(ctx context.Context, tx pgx.Tx, k key) error {
 		if err := pg.EnterOrg(ctx, sp, k.org); err != nil {
 			return err
 		}
-		// Ended first, so that the handler can set the same timer again.
-		if _, err := sp.Exec(ctx, endSQL, pgx.StrictNamedArgs{"kind": k.kind, "org": k.org, "record": k.record}); err != nil {
+		if err := r.Handlers[k.kind](ctx, sp, k.record); err != nil {
+			return err
+		}
+		if _, err := sp.Exec(ctx, endSQL, pgx.StrictNamedArgs{"kind": k.kind, "org": k.org, "record": k.record, "due": due}); err != nil {
 			return fmt.Errorf("end the timer: %w", err)
 		}
-		return r.Handlers[k.kind](ctx, sp, k.record)
+		return nil
 	})
 }
 
