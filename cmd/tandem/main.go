@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -42,6 +44,7 @@ type place struct {
 	Roles       []string `help:"This process's share of the work: api, channels, agents, jobs." default:"api,channels,agents,jobs" env:"TANDEM_ROLES"`
 	MasterKey   string   `name:"master-key" help:"64 hex digits that seal secrets; several processes share one. Empty keeps a generated one in the data directory." env:"TANDEM_MASTER_KEY"`
 	Allow       []string `name:"allow-private" help:"Private networks that models and webhooks may be on, such as 10.0.0.5:11434." env:"TANDEM_ALLOW_PRIVATE"`
+	Proxies     []string `name:"trusted-proxies" help:"Networks of your reverse proxies, such as 10.0.0.0/24: only their X-Forwarded-For is believed." env:"TANDEM_TRUSTED_PROXIES"`
 	LogLevel    string   `name:"log-level" help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error" env:"TANDEM_LOG_LEVEL"`
 	LogFormat   string   `name:"log-format" help:"text or json." default:"text" enum:"text,json" env:"TANDEM_LOG_FORMAT"`
 }
@@ -61,7 +64,22 @@ func (p place) config(errw io.Writer) (hub.Config, error) {
 		}
 		c.AllowPrivate = append(c.AllowPrivate, a)
 	}
+	for _, s := range p.Proxies {
+		n, err := proxyNetwork(s)
+		if err != nil {
+			return c, tandem.Wrap(tandem.Invalid, err, "--trusted-proxies %q is not a network; write 10.0.0.0/24 or 10.0.0.5.", s)
+		}
+		c.TrustedProxies = append(c.TrustedProxies, n)
+	}
 	return c, nil
+}
+
+// proxyNetwork reads a network, or one address as a network of its own.
+func proxyNetwork(s string) (netip.Prefix, error) {
+	if ip, err := netip.ParseAddr(s); err == nil {
+		return netip.PrefixFrom(ip, ip.BitLen()), nil
+	}
+	return netip.ParsePrefix(s)
 }
 
 func (p place) logger(w io.Writer) *slog.Logger {
@@ -108,14 +126,15 @@ func run(args []string, io stdio) int {
 
 // explain makes one line of an error: the sentence for a person and, in brackets, its cause.
 func explain(err error) string {
+	text := err.Error()
 	var te *tandem.Error
-	if !errors.As(err, &te) {
-		return err.Error()
+	if errors.As(err, &te) {
+		text = te.Msg
+		if te.Err != nil {
+			text = fmt.Sprintf("%s [%v]", te.Msg, te.Err)
+		}
 	}
-	if te.Err != nil {
-		return fmt.Sprintf("%s [%v]", te.Msg, te.Err)
-	}
-	return te.Msg
+	return strings.Join(strings.Fields(text), " ") // pgx lists what it tried on lines of their own
 }
 
 type versionCmd struct{}

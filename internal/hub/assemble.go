@@ -99,17 +99,20 @@ func (h *Hub) serve() error {
 	handler, err := api.New(api.Options{
 		DB: h.DB, Inbox: h.Inbox, Switchboard: h.Switchboard, Embedder: h.Embedder, Fanout: h.Fanout, Deliver: h.Batcher.Deliver,
 		Signal: h.Bus.Signal, Backlog: h.Drain.Backlog, Checks: h.checks(), Web: web.Handler(), Widget: widget(web.Handler()), Demo: h.Config.Demo,
-		InboundPerMinute: h.Config.InboundPerMinute, Logger: h.log,
+		TrustedProxies: h.Config.TrustedProxies, InboundPerMinute: h.Config.InboundPerMinute, Logger: h.log,
 	})
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	h.hangUp = cancel
 	h.server = &http.Server{
 		Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
-	h.server.RegisterOnShutdown(cancel) // live streams end, so that Shutdown need not wait for them
+	// Live streams end with their source, so that Shutdown need not wait for them; other requests keep their context and
+	// are answered.
+	h.server.RegisterOnShutdown(func() { _ = h.Fanout.Close() })
 	go func() {
 		if err := h.server.Serve(h.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			select {

@@ -13,7 +13,8 @@ import (
 type cluster struct {
 	opt  local.Options
 	log  *slog.Logger
-	quit chan struct{}
+	ctx  context.Context // ends when the cluster is to stop, and with it a start under way
+	quit context.CancelFunc
 	done chan struct{}
 
 	mu     sync.Mutex
@@ -25,7 +26,8 @@ func startCluster(ctx context.Context, opt local.Options, log *slog.Logger) (*cl
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{opt: opt, log: log, server: s, quit: make(chan struct{}), done: make(chan struct{})}
+	c := &cluster{opt: opt, log: log, server: s, done: make(chan struct{})}
+	c.ctx, c.quit = context.WithCancel(context.Background())
 	go c.watch()
 	if err := s.Provision(ctx, database); err != nil {
 		sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
@@ -50,14 +52,12 @@ func (c *cluster) watch() {
 	for {
 		s := c.current()
 		select {
-		case <-c.quit:
+		case <-c.ctx.Done():
 			return
 		case <-s.Exited():
 		}
-		select {
-		case <-c.quit:
+		if c.ctx.Err() != nil {
 			return
-		default:
 		}
 		c.log.Error("the private database ended and is started again")
 		if !c.restart(s) {
@@ -68,7 +68,7 @@ func (c *cluster) watch() {
 
 func (c *cluster) restart(old *local.Server) bool {
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(c.ctx, time.Minute)
 		_ = old.Stop(ctx) // it has ended; this frees its lock on the directory
 		s, err := local.Start(ctx, c.opt)
 		cancel()
@@ -78,9 +78,12 @@ func (c *cluster) restart(old *local.Server) bool {
 			c.mu.Unlock()
 			return true
 		}
+		if c.ctx.Err() != nil {
+			return false
+		}
 		c.log.Error("the private database cannot be started", "err", err)
 		select {
-		case <-c.quit:
+		case <-c.ctx.Done():
 			return false
 		case <-time.After(pause):
 		}
@@ -88,7 +91,7 @@ func (c *cluster) restart(old *local.Server) bool {
 }
 
 func (c *cluster) stop(ctx context.Context) error {
-	close(c.quit)
+	c.quit()
 	<-c.done
 	return c.current().Stop(ctx)
 }

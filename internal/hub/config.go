@@ -1,12 +1,14 @@
 package hub
 
 import (
-	"fmt"
+	"encoding/hex"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -57,6 +59,8 @@ type Config struct {
 	OnListen func(addr net.Addr, c *Config)
 	// Demo, when set, is served at /demo.
 	Demo http.Handler
+	// TrustedProxies are the networks of your own reverse proxies, whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
 	// InboundPerMinute bounds leads per API key; 0 means 6,000.
 	InboundPerMinute int
 	// Unsafe accepts a database that does not flush to disk, and makes the private one so. Only tests set it.
@@ -69,7 +73,10 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-const defaultHTTP = "127.0.0.1:8080"
+const (
+	defaultHTTP  = "127.0.0.1:8080"
+	badMasterKey = "--master-key must have 64 hexadecimal digits; make one with: openssl rand -hex 32"
+)
 
 // Check says whether the configuration can be used, without starting anything.
 func (c Config) Check() error { return c.complete() }
@@ -87,7 +94,7 @@ func (c *Config) complete() error {
 	if c.HTTP == "" {
 		c.HTTP = defaultHTTP
 	}
-	if _, _, err := net.SplitHostPort(c.HTTP); err != nil {
+	if _, port, err := net.SplitHostPort(c.HTTP); err != nil || !isPort(port) {
 		return tandem.Errorf(tandem.Invalid, "--http %q is not an address; write host:port, such as 127.0.0.1:8080.", c.HTTP)
 	}
 	if len(c.Roles) == 0 {
@@ -100,6 +107,9 @@ func (c *Config) complete() error {
 	}
 	if len(c.Roles) < len(AllRoles) && c.NATSURL == "" {
 		return tandem.Errorf(tandem.Invalid, "A process with only the roles %s needs --nats-url: the embedded bus serves one process.", c.roleNames())
+	}
+	if b, err := hex.DecodeString(c.MasterKey); c.MasterKey != "" && (err != nil || len(b) != 32) {
+		return tandem.Errorf(tandem.Invalid, badMasterKey) // never with the key itself, which would end in a log
 	}
 	if c.MigrateURL != "" && c.DatabaseURL == "" {
 		return tandem.Errorf(tandem.Invalid, "--migrate-url needs --database-url; the private database is migrated by itself.")
@@ -120,6 +130,11 @@ func (c *Config) roleNames() string {
 	return strings.Join(names, ", ")
 }
 
+func isPort(text string) bool {
+	_, err := strconv.ParseUint(text, 10, 16)
+	return err == nil
+}
+
 // listen takes the port before anything slow starts, so that a busy one is known at once.
 func (c *Config) listen() (net.Listener, error) {
 	ln, err := net.Listen("tcp", c.HTTP)
@@ -134,5 +149,5 @@ func reason(err error) string {
 	if i := strings.LastIndex(msg, ": "); i >= 0 {
 		msg = msg[i+2:]
 	}
-	return fmt.Sprint(msg)
+	return msg
 }

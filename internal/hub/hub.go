@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -51,6 +52,7 @@ type Hub struct {
 	cluster  *cluster
 	listener net.Listener
 	server   *http.Server
+	hangUp   context.CancelFunc // ends the context of every request
 	crew     []*crew // in stopping order
 	failed   chan error
 	stopOnce sync.Once
@@ -90,8 +92,7 @@ func Start(ctx context.Context, c Config) (_ *Hub, err error) {
 	if err := h.openDatabase(ctx); err != nil {
 		return nil, err
 	}
-	h.Bus, err = bus.Open(ctx, bus.Options{URL: c.NATSURL, Dir: filepath.Join(c.Data, "nats"), Replicas: c.Replicas, Logger: c.Logger})
-	if err != nil {
+	if err := h.openBus(ctx); err != nil {
 		return nil, err
 	}
 	if err := h.assemble(); err != nil {
@@ -127,13 +128,9 @@ func (h *Hub) openKeys() (*seal.Sealer, error) {
 	}
 	master, err := hex.DecodeString(h.Config.MasterKey)
 	if err != nil {
-		return nil, tandem.Errorf(tandem.Invalid, "--master-key is not hexadecimal; make one with: openssl rand -hex 32")
+		return nil, tandem.Errorf(tandem.Invalid, badMasterKey)
 	}
-	s, err := seal.Open(master)
-	if err != nil {
-		return nil, tandem.Wrap(tandem.Invalid, err, "--master-key must have 64 hexadecimal digits; make one with: openssl rand -hex 32")
-	}
-	return s, nil
+	return seal.Open(master)
 }
 
 // openDatabase connects to the operator's database, or starts the private one.
@@ -147,21 +144,44 @@ func (h *Hub) openDatabase(ctx context.Context) (err error) {
 		}
 		url, owner = h.cluster.dsn(local.App), h.cluster.dsn(local.Owner)
 	}
+	// Opened before the migrations: a wrong role or a missing extension would fail them in words that say less.
+	if h.DB, err = pg.Open(ctx, pg.Config{URL: url, AllowUnsafe: c.Unsafe, Logger: c.Logger}); err != nil {
+		return err
+	}
 	if owner != "" {
 		if err := pg.Migrate(ctx, owner); err != nil {
 			return err
 		}
-	} else {
-		applied, known, err := pg.SchemaVersion(ctx, url)
-		if err != nil {
-			return err
-		}
-		if applied < known {
-			return tandem.Errorf(tandem.Invalid, "The database schema is at version %d and this Tandem needs %d; run: tandem migrate --migrate-url URL", applied, known)
-		}
 	}
-	h.DB, err = pg.Open(ctx, pg.Config{URL: url, AllowUnsafe: c.Unsafe, Logger: c.Logger})
+	applied, known, err := pg.SchemaVersion(ctx, url)
+	if err != nil {
+		return err
+	}
+	switch {
+	case applied < known:
+		return tandem.Errorf(tandem.Invalid, "The database schema is at version %d and this Tandem needs %d; run: tandem migrate --migrate-url URL", applied, known)
+	case applied > known:
+		return tandem.Errorf(tandem.Conflict, "The database schema is at version %d, newer than this Tandem knows (%d); run the newer Tandem.", applied, known)
+	}
+	return nil
+}
+
+func (h *Hub) openBus(ctx context.Context) (err error) {
+	c := h.Config
+	h.Bus, err = bus.Open(ctx, bus.Options{URL: c.NATSURL, Dir: filepath.Join(c.Data, "nats"), Replicas: c.Replicas, Logger: c.Logger})
+	if err != nil && c.NATSURL != "" {
+		return tandem.Wrap(tandem.Unavailable, err, "The NATS server at %s cannot be used; check --nats-url, and that the server runs with JetStream.", withoutPassword(c.NATSURL))
+	}
 	return err
+}
+
+// withoutPassword shows where an address leads and not what opens it.
+func withoutPassword(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return "--nats-url"
+	}
+	return u.Host
 }
 
 // URL is where the hub answers, such as http://localhost:8080; empty without the api role.
@@ -192,12 +212,27 @@ func (h *Hub) Stop(ctx context.Context) error {
 	return h.stopErr
 }
 
+// graceful is how long requests under way may take to end by themselves. Ours answer within milliseconds; a browser's
+// spare connection, on which nothing was ever asked, counts as under way too.
+const graceful = 3 * time.Second
+
+// stopServer takes no more requests and lets those under way end. Live streams end at once, for Shutdown tells the
+// fanout that feeds them.
+func (h *Hub) stopServer(ctx context.Context) error {
+	defer h.hangUp()
+	ctx, cancel := context.WithTimeout(ctx, graceful)
+	defer cancel()
+	if err := h.server.Shutdown(ctx); err != nil {
+		h.hangUp()
+		return h.server.Close()
+	}
+	return nil
+}
+
 func (h *Hub) stop(ctx context.Context) error {
 	var errs []error
 	if h.server != nil {
-		if err := h.server.Shutdown(ctx); err != nil {
-			errs = append(errs, h.server.Close())
-		}
+		errs = append(errs, h.stopServer(ctx))
 	} else if h.listener != nil {
 		h.listener.Close()
 	}

@@ -3,8 +3,10 @@ package pg
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // the database/sql driver that goose runs on
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
@@ -54,6 +56,10 @@ func SchemaVersion(ctx context.Context, url string) (applied, known int64, err e
 		known = sources[len(sources)-1].Version
 	}
 	err = db.QueryRowContext(ctx, "SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied").Scan(&applied)
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) && pe.Code == "42P01" { // no such table: never migrated
+		return 0, known, nil
+	}
 	if err != nil {
 		return 0, known, unreachable(err)
 	}
