@@ -30,9 +30,6 @@ func (m *Models) Open(_ context.Context, p team.AIProfile, key seal.Secret) (llm
 		return m.Rules, nil
 	}
 	k := llmKey{p.Provider, p.BaseURL, p.Model, key.Reveal()}
-	if k.provider == "compatible" {
-		k.provider = llm.OpenAI // the same wire format at an address of the tenant's own
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if got, ok := m.open[k]; ok {

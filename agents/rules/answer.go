@@ -72,6 +72,7 @@ var concepts = []struct {
 var dull = func() map[string]bool {
 	m := map[string]bool{}
 	for _, w := range strings.Fields("offer provide use using used work works possible able available company product software tool tools system solution exactly really actually " +
+		"hello hi hey dear morning afternoon evening thank thanks please send share tell kindly interested " +
 		"question questions kind type way thing things question much many long make give show see come look take need also currently already new good best handle deal include included feature features everything anything something somewhere size sort number amount total case situation") {
 		m[llm.Stem(w)] = true
 	}

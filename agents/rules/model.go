@@ -136,6 +136,9 @@ func (t *turn) record(found []finding) {
 	if n := t.teamSize(); n > 0 && t.tools["set_lead_fields"].has("team_size") {
 		t.call("set_lead_fields", map[string]any{"team_size": n})
 	}
+	if _, ok := t.target(found); ok && t.tools["set_lead_fields"].has("temperature") {
+		t.call("set_lead_fields", map[string]any{"temperature": "hot"}) // all four are known, and they talk to us now
+	}
 	if stage, ok := t.target(found); ok && t.offers("move_stage") {
 		t.call("move_stage", map[string]any{"stage": t.stageWord(stage)})
 	}

@@ -44,7 +44,11 @@ func (t *turn) summary(r handoffRule) string {
 		who = "The customer"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s wrote: %q.", cut(who, 80), cut(strings.Join(strings.Fields(t.text), " "), 300))
+	said := cut(strings.Join(strings.Fields(t.text), " "), 300)
+	fmt.Fprintf(&b, "%s wrote: %q", cut(who, 80), said)
+	if !strings.ContainsAny(said[max(0, len(said)-1):], ".!?") {
+		b.WriteByte('.')
+	}
 	found := t.findings()
 	for _, field := range llm.BANTFields {
 		if k := t.known(field, found); k.Value != "" {

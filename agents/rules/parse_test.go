@@ -96,6 +96,7 @@ func TestHeadcounts(t *testing.T) {
 		"we are a small company":             "",
 		"I am a team member":                 "",
 		"we are 3 weeks late":                "",
+		"We have about 4,000 euros a year.":  "",
 	} {
 		got := ""
 		if h := headcounts(text); len(h) > 0 {

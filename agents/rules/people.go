@@ -34,7 +34,7 @@ var headcountRules = []*regexp.Regexp{
 	regexp.MustCompile(`(?i)\b` + countRE + `(?:\s*(?:-|–|to|or)\s*` + countRE + `)?\+?\s*(?:[a-z-]+ ){0,2}` + peopleRE + `\b`),
 	regexp.MustCompile(`(?i)\b(?:team|company|staff|crew|workforce|department|organi[sz]ation|business|headcount|group) of (?:about |around |roughly |some |nearly |almost )?` + countRE + `(?:\s*(?:-|–|to|or)\s*` + countRE + `)?`),
 	regexp.MustCompile(`(?i)\b` + countRE + `(?:\s*(?:-|–|to|or)\s*` + countRE + `)?[- ](?:person|people|man|strong|employee)\b`),
-	regexp.MustCompile(`(?i)\b(?:we are|we're|there are|we have) (?:about |around |roughly |some |nearly |almost |currently |now )*` + countRE + `(?:\s*(?:-|–|to|or)\s*` + countRE + `)?(?: of us)?(?:[.,;!]|$| (?:in total|now|today|and|across|at|in)\b)`),
+	regexp.MustCompile(`(?i)\b(?:we are|we're|there are|we have) (?:about |around |roughly |some |nearly |almost |currently |now )*` + countRE + `(?:\s*(?:-|–|to|or)\s*` + countRE + `)?(?: of us)?(?:[.,;!](?:\s|$)|$| (?:in total|now|today|and|across|at|in)\b)`),
 	regexp.MustCompile(`(?i)\b` + countRE + `(?:\s*(?:-|–|to|or)\s*` + countRE + `)? of us\b`),
 }
 
