@@ -221,7 +221,7 @@ const handoverLine = "Thank you for your message. A colleague will take over and
 
 // giveUp asks for a person in the AI member's place.
 func (w *work) giveUp(ctx context.Context, tx pgx.Tx, reason string, cause error) error {
-	if err := w.hold(ctx, tx); err != nil && !errors.Is(err, inbox.ErrSuperseded) {
+	if _, err := w.hold(ctx, tx); err != nil && !errors.Is(err, inbox.ErrSuperseded) {
 		return err
 	}
 	p, err := PacketOf(ctx, tx, w.Turn)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,20 +47,25 @@ type Runner struct {
 	live map[tandem.ID]map[*live]bool // turns of this process by conversation
 }
 
-type live struct{ look chan struct{} }
+// live is a running turn as those see it who want it to look at its conversation.
+type live struct {
+	org  tandem.ID
+	look chan struct{}
+}
 
 const (
 	defaultLease    = 30 * time.Second
 	defaultBeat     = 10 * time.Second
 	defaultRestarts = 3
 	defaultWorkers  = 8
-	maxCrashes      = 3 // runs of one trigger that lost their worker until a person is asked
+	maxCrashes      = 3                      // runs of one trigger that lost their worker until a person is asked
+	lookEvery       = 100 * time.Millisecond // at most, however much is heard
 )
 
-// Topics are the facts after which an AI member may have something to do or to stop.
+// Topics are the facts after which an AI member may have something to answer.
 var Topics = []string{
-	"message.received", "conversation.released", "conversation.handed_to_ai", "conversation.reopened", "conversation.taken_over",
-	"conversation.claimed", "conversation.resolved", "handoff.rejected", "handoff.cancelled", "handoff.expired",
+	"message.received", "conversation.released", "conversation.handed_to_ai", "conversation.reopened",
+	"handoff.rejected", "handoff.cancelled", "handoff.expired",
 }
 
 // Subscription is the Runner's place on the bus. A turn runs inside its handler, so that a worker
@@ -89,28 +95,28 @@ func (r *Runner) Watch(ctx context.Context, listen func(subject string, fn func(
 }
 
 // nudge makes the turns that a fact may concern look. A fact about a message or a handoff names no
-// conversation, so all turns of this process look: a heartbeat each.
+// conversation, so all turns of its organization look.
 func (r *Runner) nudge(f events.Fact) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	turns := r.live[f.Record]
-	if turns != nil {
-		poke(turns)
-		return
-	}
-	if len(f.Topic) > 13 && f.Topic[:13] == "conversation." {
+	if turns, ok := r.live[f.Record]; ok || strings.HasPrefix(f.Topic, "conversation.") {
+		poke(turns, "")
 		return
 	}
 	for _, turns := range r.live {
-		poke(turns)
+		poke(turns, f.Org)
 	}
 }
 
-func poke(turns map[*live]bool) {
+// poke makes turns look; those of one organization, or all when org is empty.
+func poke(turns map[*live]bool, org tandem.ID) {
 	for l := range turns {
+		if org != "" && l.org != org {
+			continue
+		}
 		select {
 		case l.look <- struct{}{}:
-		default:
+		default: // it will look anyhow
 		}
 	}
 }
@@ -180,7 +186,7 @@ func (r *Runner) answer(ctx context.Context, w *work) (seen int64, again bool, e
 // attempt runs one turn with its heartbeat.
 func (r *Runner) attempt(ctx context.Context, w *work) (Ending, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	l := &live{look: make(chan struct{}, 1)}
+	l := &live{org: w.Org, look: make(chan struct{}, 1)}
 	r.enter(w.Conversation, l)
 	var beat sync.WaitGroup
 	beat.Go(func() { r.beat(ctx, cancel, w, l) })
@@ -216,16 +222,24 @@ func (r *Runner) beat(ctx context.Context, cancel context.CancelCauseFunc, w *wo
 	every := orTime(r.Heartbeat, defaultBeat)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	var looked time.Time
+	r.typing(ctx, w, every+2*time.Second)
 	for {
-		r.typing(ctx, w, every+2*time.Second)
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			r.typing(ctx, w, every+2*time.Second)
 		case <-l.look:
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(lookEvery - time.Since(looked)): // at once when the last look is long ago
+			}
 		}
+		looked = time.Now()
 		err := w.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-			if err := w.hold(ctx, tx); err != nil { // first, because it takes the locks in everybody's order
+			if _, err := w.hold(ctx, tx); err != nil { // first, because it takes the locks in everybody's order
 				return err
 			}
 			return inbox.Heartbeat(ctx, tx, w.Conversation, w.Run, w.Fence, orTime(r.Lease, defaultLease))

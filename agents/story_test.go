@@ -106,6 +106,9 @@ func TestStory(t *testing.T) {
 			t.Errorf("answer %d is %q, want it to say %q", i+1, sent[i].Text, want)
 		}
 	}
+	if ai := string(w.wrote(c)[1].AI); !strings.Contains(ai, "https://shiftly.example/prices") {
+		t.Errorf("the answer about prices names the sources %s", ai)
+	}
 	conv := w.conversation(c)
 	if conv.Handoff == nil || conv.Handoff.Reason != "qualified_lead" || conv.Lead.Stage.Name != "Qualified" {
 		t.Errorf("handoff %+v, stage %+v; want a qualified lead on its way to a person", conv.Handoff, conv.Lead.Stage)

@@ -18,6 +18,7 @@ import (
 	"github.com/tandemhq/tandem/channels"
 	"github.com/tandemhq/tandem/inbox"
 	"github.com/tandemhq/tandem/internal/events"
+	"github.com/tandemhq/tandem/internal/pg/pgtest"
 	"github.com/tandemhq/tandem/internal/timers"
 )
 
@@ -345,6 +346,38 @@ func TestWorkerDies(t *testing.T) {
 	cancel()
 	ticking.Wait()
 	t.Logf("figure: CLM-6 %d dead workers: %d conversations without exactly one reply, re-claimed and answered in at most %v at a lease of %v", trials, bad, slowest.Round(time.Millisecond), lease)
+}
+
+// TestConnectionLost: the database connection breaks inside the reply's transaction, and the contact
+// gets one reply all the same.
+func TestConnectionLost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	conn := pgtest.Connect(t, w.db, pgtest.Super)
+	const trials = 10
+	wrong := 0
+	for range trials {
+		c := w.customer(agenttest.NewScripted().Otherwise(agenttest.Replies("Hello.")))
+		broken := false
+		ctx := inbox.WithFault(w.ctx, func(point string) {
+			if point == "reply.enqueued" && !broken {
+				broken = true
+				_, err := conn.Exec(context.Background(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+					WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'idle in transaction'`)
+				must(t, err)
+			}
+		})
+		fact := c.says("Hello")
+		if err := w.runner().Wake(ctx, fact); err != nil {
+			must(t, w.runner().Wake(ctx, fact)) // the bus delivers it again
+		}
+		w.deliver(c)
+		if got := w.journal.of(c.conv); len(got) != 1 || !broken {
+			wrong++
+			t.Errorf("sent %+v, want one reply; runs %s", got, states(w.runs(c)))
+		}
+	}
+	t.Logf("figure: %d connections lost inside the reply's transaction: %d contacts without exactly one reply", trials, wrong)
 }
 
 // TestPoisonousMessage: a message that costs several workers goes to a person.

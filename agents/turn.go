@@ -15,6 +15,7 @@ import (
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/agents/llm"
 	"github.com/tandemhq/tandem/inbox"
+	"github.com/tandemhq/tandem/internal/pg"
 	"github.com/tandemhq/tandem/internal/seal"
 	"github.com/tandemhq/tandem/team"
 )
@@ -48,6 +49,7 @@ const (
 	maxRefusals = 3                // refused endings until a person is asked
 	maxPause    = 5 * time.Second  // between two tries of a model
 	stepTime    = 15 * time.Second // for one transaction of a turn
+	embedTime   = 10 * time.Second // for the vector of a query; without it words alone are searched
 )
 
 // loop lets the model think and act until the turn ends. Its errors are *breach, *fault,
@@ -116,6 +118,8 @@ const (
 	replyTool   = "reply"
 	handoffTool = "request_handoff"
 )
+
+var endings = map[string]Ending{replyTool: Replied, handoffTool: HandedOff}
 
 // think makes one model call and records it. It returns nil after a fault that is worth another try.
 func (w *work) think(ctx context.Context, req llm.Request, recorded int) (*llm.Response, error) {
@@ -223,24 +227,16 @@ func (w *work) act(ctx context.Context, c llm.Call) (Result, string, error) {
 	began := time.Now()
 	tool, refusal := w.tool(c)
 	if refusal == nil && tool.Embeds != nil {
-		w.Embedder = Ahead(ctx, w.r.Embedder, tool.Embeds(c.Args))
+		ectx, cancel := context.WithTimeout(ctx, embedTime)
+		w.Embedder = Ahead(ectx, w.r.Embedder, tool.Embeds(c.Args))
+		cancel()
 	}
 	s := Step{Idx: w.idx, Kind: "tool", Name: c.Name, Input: asRecord(c.Args), Output: asJSON(nil), Chunks: noChunks}
-	var res Result
 	if refusal == nil {
-		err := w.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-			res = Result{}
-			if err := w.hold(ctx, tx); err != nil {
-				return err
-			}
-			out, err := run(ctx, tx, tool, w.Turn, c.Args)
-			if err != nil {
-				return err
-			}
-			res = out
-			s.Output, s.Chunks, s.LatencyMS = asJSON(out.Text), chunksOf(out.Hits), since(began)
-			return w.step(ctx, tx, s)
-		})
+		res, err := w.effect(ctx, tool, c, s, began)
+		if tandem.KindOf(err) == tandem.Unavailable {
+			res, err = w.effectOnce(ctx, tool, c, s, began)
+		}
 		if err == nil {
 			w.idx++
 			for _, h := range res.Hits {
@@ -257,6 +253,42 @@ func (w *work) act(ctx context.Context, c llm.Call) (Result, string, error) {
 		return Result{}, "", rerr
 	}
 	return Result{}, text, err
+}
+
+// effect runs the tool and records the call, in one transaction.
+func (w *work) effect(ctx context.Context, tool Tool, c llm.Call, s Step, began time.Time) (res Result, err error) {
+	err = w.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		newest, err := w.hold(ctx, tx)
+		if err != nil {
+			return err
+		}
+		w.Newest = newest
+		if res, err = run(ctx, tx, tool, w.Turn, c.Args); err != nil {
+			return err
+		}
+		s.Output, s.Chunks, s.LatencyMS = asJSON(res.Text), chunksOf(res.Hits), since(began)
+		return w.step(ctx, tx, s)
+	})
+	return res, err
+}
+
+// effectOnce is effect after the connection was lost, perhaps after the commit: a call that is recorded
+// has happened and is not made again.
+func (w *work) effectOnce(ctx context.Context, tool Tool, c llm.Call, s Step, began time.Time) (Result, error) {
+	var output []byte
+	var failure string
+	err := w.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		return tx.QueryRow(ctx, sqlStoredStep, pgx.StrictNamedArgs{"org": w.Org, "run": w.Run, "idx": s.Idx}).Scan(&output, &failure)
+	})
+	if pg.NoRows(err) {
+		return w.effect(ctx, tool, c, s, began)
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	res := Result{Ends: endings[tool.Name]}
+	_ = json.Unmarshal(output, &res.Text) // a success is recorded as its text
+	return res, nil
 }
 
 // tool finds the tool that a call names, or the reason to refuse it.
@@ -324,27 +356,27 @@ FROM conversations WHERE org_id = @org AND id = @conversation FOR NO KEY UPDATE`
 
 // hold locks the conversation and checks that it is still this run's, and that the contact has not
 // written again. This is the guard; a canceled context only spares the model some work.
-func (w *work) hold(ctx context.Context, tx pgx.Tx) error {
+// It returns the seq of the newest inbound message.
+func (w *work) hold(ctx context.Context, tx pgx.Tx) (newest int64, err error) {
 	if w.Lead != "" {
 		if _, err := tx.Exec(ctx, sqlLockLead, pgx.StrictNamedArgs{"org": w.Org, "lead": w.Lead}); err != nil {
-			return fmt.Errorf("lock lead: %w", err)
+			return 0, fmt.Errorf("lock lead: %w", err)
 		}
 	}
-	var fence, newest int64
+	var fence int64
 	var owner, lease *tandem.ID
 	var handoff bool
-	err := tx.QueryRow(ctx, sqlLockTurn, pgx.StrictNamedArgs{"org": w.Org, "conversation": w.Conversation}).Scan(&fence, &owner, &lease, &newest, &handoff)
+	err = tx.QueryRow(ctx, sqlLockTurn, pgx.StrictNamedArgs{"org": w.Org, "conversation": w.Conversation}).Scan(&fence, &owner, &lease, &newest, &handoff)
 	if err != nil {
-		return fmt.Errorf("lock conversation of run: %w", err)
+		return 0, fmt.Errorf("lock conversation of run: %w", err)
 	}
 	switch {
 	case fence != w.Fence || tandem.Deref(owner) != w.Member.ID || tandem.Deref(lease) != w.Run || handoff:
-		return inbox.ErrFenceMoved
+		return 0, inbox.ErrFenceMoved
 	case newest > w.Trigger && !w.Last:
-		return inbox.ErrSuperseded
+		return 0, inbox.ErrSuperseded
 	}
-	w.Newest = newest
-	return nil
+	return newest, nil
 }
 
 // tx runs one short transaction of the turn. It outlives the cancellation of ctx, so that a commit is
