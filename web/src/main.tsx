@@ -35,7 +35,7 @@ createRoot(root).render(
   <StrictMode>
     <QueryClientProvider client={cache}>
       <MantineProvider theme={theme} cssVariablesResolver={variables} defaultColorScheme="auto">
-        <Notifications position="bottom-right" limit={4} containerWidth={340} />
+        <Notifications position="top-center" limit={4} containerWidth={340} />
         <RouterProvider router={router} />
       </MantineProvider>
     </QueryClientProvider>

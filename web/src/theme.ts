@@ -5,6 +5,7 @@ import {
   createTheme,
   InputWrapper,
   type MantineColorsTuple,
+  SegmentedControl,
   Tooltip,
 } from '@mantine/core'
 
@@ -70,6 +71,12 @@ export const theme = createTheme({
       vars: () => ({ root: { '--button-height': '30px', '--button-fz': '13px' } }),
     }),
     ActionIcon: ActionIcon.extend({ defaultProps: { variant: 'subtle', color: 'gray', size: 30 } }),
+    SegmentedControl: SegmentedControl.extend({
+      styles: {
+        root: { backgroundColor: 'var(--s-chip)' },
+        indicator: { backgroundColor: 'light-dark(white, oklch(0.34 0.012 270))', borderRadius: '5px' },
+      },
+    }),
     InputWrapper: InputWrapper.extend({ styles: { description: { fontSize: '11.5px' } } }),
     Tooltip: Tooltip.extend({ defaultProps: { openDelay: 350, fz: 'xs', withArrow: false } }),
   },
