@@ -61,9 +61,14 @@ type ChannelPatch struct {
 var channelSet = record.Set[Channel]{
 	Noun: "channel", Table: "channels", Label: "name", Category: "team",
 	Fields: []record.Field{
-		{Name: "kind", Once: true, Filter: true}, {Name: "name", Write: true}, {Name: "status", Filter: true, Write: true},
-		{Name: "settings", Write: true, Hidden: true}, {Name: "secret", Write: true, Hidden: true}, {Name: "public_key", Once: true},
-		{Name: "board_id", Write: true, Type: record.ID}, {Name: "ai_member_id", Write: true, Type: record.ID},
+		{Name: "kind", Once: true, Filter: true},
+		{Name: "name", Write: true},
+		{Name: "status", Filter: true, Write: true},
+		{Name: "settings", Write: true, Hidden: true},
+		{Name: "secret", Write: true, Hidden: true},
+		{Name: "public_key", Once: true},
+		{Name: "board_id", Write: true, Type: record.ID},
+		{Name: "ai_member_id", Write: true, Type: record.ID},
 	},
 	Check: func(c *Channel) error {
 		var wrong []tandem.FieldError

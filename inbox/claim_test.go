@@ -3,7 +3,6 @@ package inbox
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -284,7 +283,7 @@ func TestDeactivatedMembersOwnNothing(t *testing.T) {
 	t.Logf("figure: CLM-8: %d members disabled while they claim 3 conversations each: 0 conversations left with them", trials)
 }
 
-// A model of who may own what, against the database: every step of random walks is either
+// A model of who may own what, against the database: every step of mixed walks is either
 // made by both or refused by both.
 func TestOwnershipWalks(t *testing.T) {
 	w := newWorld(t)
@@ -357,5 +356,5 @@ func TestOwnershipWalks(t *testing.T) {
 			owner, fence = wantOwner, wantFence
 		}
 	}
-	t.Log(fmt.Sprintf("figure: %d random ownership steps, 0 differences between the model and the database", steps))
+	t.Logf("figure: %d ownership steps, 0 differences between the model and the database", steps)
 }

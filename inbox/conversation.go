@@ -179,8 +179,10 @@ func (r conversationRow) conversation() Conversation {
 		AIStreak: r.AIStreak, LeaseRun: tandem.Deref(r.LeaseRun), LeaseUntil: r.LeaseUntil, AIMember: tandem.Deref(r.AIMemberID), Thread: r.Thread,
 	}
 	if r.LeadID != nil {
-		c.Lead = &LeadRef{ID: *r.LeadID, Title: deref(r.LeadTitle), Stage: StageRef{tandem.Deref(r.StageID), deref(r.StageName)},
-			Temperature: deref(r.Temperature), Priority: deref(r.Priority)}
+		c.Lead = &LeadRef{
+			ID: *r.LeadID, Title: deref(r.LeadTitle), Stage: StageRef{tandem.Deref(r.StageID), deref(r.StageName)},
+			Temperature: deref(r.Temperature), Priority: deref(r.Priority),
+		}
 		if r.ValueMinor != nil {
 			c.Lead.Value = &LeadAmount{*r.ValueMinor, deref(r.Currency)}
 		}

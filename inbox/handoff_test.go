@@ -2,7 +2,6 @@ package inbox
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -128,8 +127,11 @@ func TestHandoffTargets(t *testing.T) {
 	}
 	conv := w.conversation()
 	for _, in := range []HandoffRequest{
-		{Reason: "because"}, {Reason: "policy", To: Target{Team: crew, Skill: "german"}}, {Reason: "policy", To: Target{Team: tandem.NewID()}},
-		{Reason: "policy", TTL: time.Millisecond}, {Reason: "policy", Packet: Packet{Qualification: map[string]Qualified{"size": {}}}},
+		{Reason: "because"},
+		{Reason: "policy", To: Target{Team: crew, Skill: "german"}},
+		{Reason: "policy", To: Target{Team: tandem.NewID()}},
+		{Reason: "policy", TTL: time.Millisecond},
+		{Reason: "policy", Packet: Packet{Qualification: map[string]Qualified{"size": {}}}},
 	} {
 		want(t, second(w.handoff(w.owner, conv, in)), tandem.Invalid)
 	}
@@ -307,6 +309,6 @@ func (w *world) settled(race string, conv tandem.ID, h Handoff) {
 		ok = ok && c.Owner != nil && c.Owner.Name == "Ava" && c.Handoff == nil && c.Fence == 1
 	}
 	if !ok {
-		w.Fatal(fmt.Sprintf("%s: handoff %s, owner %+v, fence %d, open %+v, events %v", race, h.State, c.Owner, c.Fence, c.Handoff, topics))
+		w.Fatalf("%s: handoff %s, owner %+v, fence %d, open %+v, events %v", race, h.State, c.Owner, c.Fence, c.Handoff, topics)
 	}
 }

@@ -98,6 +98,7 @@ func TestVisitorSeesOnlyWhatIsTheirs(t *testing.T) {
 		_, err := Note(ctx, tx, got.Conversation, Draft{Text: "secret"})
 		return err
 	})
+	w.answer(w.ava, got.Conversation, "What Ava wanted to say when Sam took over")
 	if _, err := w.reply(w.owner, got.Conversation, Draft{Text: "Good morning"}); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +115,7 @@ func TestVisitorSeesOnlyWhatIsTheirs(t *testing.T) {
 	if l := th.Lines[0]; l.From != channels.Visitor || l.ClientID != msg.ID || l.Seq != 1 {
 		t.Errorf("first line %+v", l)
 	}
-	if l := th.Lines[1]; l.From != channels.Human || l.Text != "Good morning" || l.Seq != 3 {
+	if l := th.Lines[1]; l.From != channels.Human || l.Text != "Good morning" || l.Seq != 4 {
 		t.Errorf("second line %+v", l)
 	}
 	if th, err = h.Thread(ctx, w.chat, "v2", 0, 0); err != nil || th.Conversation != "" || len(th.Lines) != 0 {
@@ -264,4 +265,30 @@ func TestSwitchboardFollowsTheRecord(t *testing.T) {
 	}), tandem.Invalid)
 	cancel()
 	<-done
+}
+
+// A line that is still on its way hides those behind it, so that a reader who asks for
+// what comes after the last line they saw misses none.
+func TestLinesBehindAnUnsentOneWait(t *testing.T) {
+	w := newWorld(t)
+	h := &Host{in: w.inbox(nil), org: w.org, channel: w.chat}
+	conv := w.ingest(w.inbound("v", "Hello")).Conversation
+	if _, err := w.reply(w.owner, conv, Draft{Text: "on its way"}); err != nil {
+		t.Fatal(err)
+	}
+	w.ingest(w.inbound("v", "Are you there?"))
+	lines := func() (n int) {
+		th, err := h.Thread(t.Context(), w.chat, "v", 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(th.Lines)
+	}
+	if n := lines(); n != 1 {
+		t.Errorf("%d lines while one is on its way", n)
+	}
+	w.deliver(w.courier())
+	if n := lines(); n != 3 {
+		t.Errorf("%d lines after it went out", n)
+	}
 }

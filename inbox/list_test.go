@@ -210,7 +210,7 @@ func TestPlansUseIndexes(t *testing.T) {
 		if n := len(w.list(w.owner, tt.q).Items); n != 50 && tt.q.View != "mine" {
 			t.Errorf("%+v: %d items", tt.q, n)
 		}
-		t.Logf("figure: list %q %q of 20,000: index only, %v", tt.q.View, tt.q.State, time.Since(began).Round(100*time.Microsecond))
+		t.Logf("figure: list %q %q of 20,000: by its index, %v", tt.q.View, tt.q.State, time.Since(began).Round(100*time.Microsecond))
 	}
 	in, err := newIncoming(w.inbound("v7", "x"))
 	if err != nil {
