@@ -55,11 +55,11 @@ func (c demoCmd) Run(ctx context.Context, io stdio) error {
 	conf.OnListen = func(addr net.Addr, c *hub.Config) { c.AllowPrivate = append(c.AllowPrivate, onlyOurselves(addr)...) }
 	h, err := hub.Start(ctx, conf)
 	if err != nil {
-		return err
+		return unlessAsked(ctx, err)
 	}
 	demo, err := prepareDemo(ctx, h)
 	if err != nil {
-		return errors.Join(err, untilDone(cancelled(), h))
+		return unlessAsked(ctx, errors.Join(err, untilDone(cancelled(), h)))
 	}
 	key.Store(demo.WidgetKey)
 	fmt.Fprintf(io.out, `

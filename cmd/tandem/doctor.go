@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -29,13 +32,14 @@ const (
 	leastFree  = 512 << 20
 	clockSkew  = 2 * time.Second
 	doctorWait = 10 * time.Second
+	answerWait = 3 * time.Second // of a Tandem on this machine
 )
 
 // Run looks at everything and changes nothing. It fails when a check needs mending.
-func (c doctorCmd) Run(ctx context.Context, io stdio) error {
+func (c doctorCmd) Run(ctx context.Context, std stdio) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	checks := []func(context.Context) finding{c.configuration, c.disk, c.port, c.database, c.bus}
+	checks := []func(context.Context) finding{c.configuration, c.disk, c.clock, c.address, c.database, c.bus}
 	bad := 0
 	for _, check := range checks {
 		f := check(ctx)
@@ -44,9 +48,9 @@ func (c doctorCmd) Run(ctx context.Context, io stdio) error {
 			mark = "MEND"
 			bad++
 		}
-		fmt.Fprintf(io.out, "%s  %-13s  %s\n", mark, f.name, f.saw)
+		fmt.Fprintf(std.out, "%s  %-13s  %s\n", mark, f.name, f.saw)
 		if f.mend != "" {
-			fmt.Fprintf(io.out, "      %-13s  → %s\n", "", f.mend)
+			fmt.Fprintf(std.out, "      %-13s  → %s\n", "", f.mend)
 		}
 	}
 	if bad > 0 {
@@ -86,13 +90,48 @@ func (c doctorCmd) disk(context.Context) finding {
 	return f
 }
 
-func (c doctorCmd) port(context.Context) finding {
-	ln, err := net.Listen("tcp", c.HTTP)
-	if err != nil {
-		return finding{"address", fmt.Sprintf("%s is taken or not ours: %v", c.HTTP, err), "stop what listens there (it may be a running Tandem), or choose another address with --http"}
+// clock looks for time that ran backwards: ids and leases count on it. An external database's clock is compared with
+// ours in database.
+func (c doctorCmd) clock(context.Context) finding {
+	f := finding{name: "clock", saw: time.Now().UTC().Format("2006-01-02 15:04 MST")}
+	for _, name := range []string{".", "tandem.lock", "master.key", demoName} {
+		info, err := os.Stat(filepath.Join(c.Data, name))
+		if err == nil && time.Until(info.ModTime()) > clockSkew {
+			f.saw += fmt.Sprintf(", but %s was written at %s", filepath.Join(c.Data, name), info.ModTime().UTC().Format("2006-01-02 15:04"))
+			f.mend = "set this machine's clock, and keep it in time with NTP"
+			return f
+		}
 	}
-	ln.Close()
-	return finding{name: "address", saw: c.HTTP + " is free"}
+	return f
+}
+
+// address is fine when it is free and when a running Tandem answers there.
+func (c doctorCmd) address(ctx context.Context) finding {
+	ln, err := net.Listen("tcp", c.HTTP)
+	if err == nil {
+		ln.Close()
+		return finding{name: "address", saw: c.HTTP + " is free"}
+	}
+	if running(ctx, c.HTTP) {
+		return finding{name: "address", saw: "a running Tandem answers at " + c.HTTP}
+	}
+	return finding{"address", fmt.Sprintf("%s cannot be listened on: %v", c.HTTP, err), "stop what listens there, or choose another address with --http"}
+}
+
+func running(ctx context.Context, address string) bool {
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	defer res.Body.Close()
+	var health struct{ Checks map[string]string }
+	return json.NewDecoder(io.LimitReader(res.Body, 1<<16)).Decode(&health) == nil && health.Checks["postgres"] != ""
 }
 
 func (c doctorCmd) database(ctx context.Context) finding {
@@ -122,6 +161,8 @@ func (c doctorCmd) database(ctx context.Context) finding {
 	}
 	applied, known, err := pg.SchemaVersion(ctx, c.DatabaseURL)
 	switch {
+	case err == nil && applied > known:
+		f.mend = fmt.Sprintf("the schema is at version %d, newer than this Tandem knows (%d): run the newer Tandem", applied, known)
 	case err != nil:
 		f.mend = "apply the schema: tandem migrate --migrate-url URL"
 	case applied < known:
@@ -134,7 +175,7 @@ func (c doctorCmd) database(ctx context.Context) finding {
 func (c doctorCmd) privateDatabase() finding {
 	version, err := local.Available()
 	if err != nil {
-		return finding{"database", err.Error(), "run scripts/setup, or give your own with --database-url"}
+		return finding{"database", explain(err), "run scripts/setup, or give your own with --database-url"}
 	}
 	return finding{name: "database", saw: "a private one by " + version}
 }

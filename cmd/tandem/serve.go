@@ -21,12 +21,20 @@ func (c serveCmd) Run(ctx context.Context, io stdio) error {
 	}
 	h, err := hub.Start(ctx, conf)
 	if err != nil {
-		return err
+		return unlessAsked(ctx, err)
 	}
 	if u := h.URL(); u != "" {
 		fmt.Fprintln(io.out, "Tandem answers on", u)
 	}
 	return untilDone(ctx, h)
+}
+
+// unlessAsked drops the error of a start that a signal interrupted: ending was what was asked for.
+func unlessAsked(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // untilDone waits for a signal or for a part that cannot go on, and stops the hub.

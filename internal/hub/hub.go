@@ -53,7 +53,7 @@ type Hub struct {
 	listener net.Listener
 	server   *http.Server
 	hangUp   context.CancelFunc // ends the context of every request
-	crew     []*crew // in stopping order
+	crew     []*crew            // in stopping order
 	failed   chan error
 	stopOnce sync.Once
 	stopErr  error
