@@ -3,9 +3,11 @@ package agents
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -194,7 +196,7 @@ func (f field) wrong(v reflect.Value) string {
 		if f.max != nil && len(text) > int(*f.max) {
 			return fmt.Sprintf("This is %d bytes long; at most %d are allowed.", len(text), int(*f.max))
 		}
-		if f.enum != nil && text != "" && !contains(f.enum, text) {
+		if f.enum != nil && text != "" && !slices.Contains(f.enum, text) {
 			return "This must be one of " + strings.Join(f.enum, ", ") + "."
 		}
 	case reflect.Slice:
@@ -226,28 +228,13 @@ func (f field) outside(n float64) string {
 	return ""
 }
 
-func contains(list []string, s string) bool {
-	for _, e := range list {
-		if e == s {
-			return true
-		}
-	}
-	return false
-}
-
 // decodeText is the reader's reason without Go's words for it.
 func decodeText(err error) string {
 	var te *json.UnmarshalTypeError
-	if ok := asType(err, &te); ok {
+	if errors.As(err, &te) {
 		return fmt.Sprintf("%q is a %s where a %s belongs", te.Field, te.Value, te.Type)
 	}
 	return strings.TrimPrefix(clip(err.Error(), 200), "json: ")
-}
-
-func asType(err error, te **json.UnmarshalTypeError) bool {
-	t, ok := err.(*json.UnmarshalTypeError) //nolint:errorlint // the decoder returns it bare
-	*te = t
-	return ok
 }
 
 // clip shortens s to at most n bytes without cutting a character.
