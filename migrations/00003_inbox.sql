@@ -69,6 +69,7 @@ CREATE INDEX conversations_state ON conversations (org_id, state, last_message_a
 CREATE INDEX conversations_owner ON conversations (org_id, owner_id, last_message_at DESC, id DESC) WHERE owner_id IS NOT NULL;
 CREATE INDEX conversations_owner_kind ON conversations (org_id, owner_kind, last_message_at DESC, id DESC) WHERE owner_kind IS NOT NULL;
 CREATE INDEX conversations_handoff ON conversations (org_id, last_message_at DESC, id DESC) WHERE handoff_id IS NOT NULL;
+CREATE INDEX conversations_unowned ON conversations (org_id, last_message_at DESC, id DESC) WHERE owner_id IS NULL AND state = 'open';
 CREATE INDEX conversations_contact ON conversations (org_id, contact_id);
 CREATE INDEX conversations_lead ON conversations (org_id, lead_id) WHERE lead_id IS NOT NULL;
 CALL tandem_protect('conversations');
