@@ -83,12 +83,16 @@ func (s *server) knowledgeRoutes() {
 			})
 		})
 	act(s, route{method: http.MethodDelete, path: one, permission: perm, summary: "Remove a knowledge document from answers"},
-		func(ctx context.Context, tx pgx.Tx, in *ByID) error {
+		func(ctx context.Context, tx pgx.Tx, in *versioned) error {
+			version, err := ifMatch(in.IfMatch)
+			if err != nil {
+				return err
+			}
 			id, err := in.id()
 			if err != nil {
 				return err
 			}
-			return agents.Documents.Archive(ctx, tx, id, nil)
+			return agents.Documents.Archive(ctx, tx, id, version)
 		})
 }
 

@@ -9,6 +9,9 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -21,7 +24,6 @@ import (
 	"github.com/tandemhq/tandem/inbox"
 	"github.com/tandemhq/tandem/internal/events"
 	"github.com/tandemhq/tandem/internal/pg"
-	"github.com/tandemhq/tandem/internal/seal"
 )
 
 const basePath = "/api/v1"
@@ -36,7 +38,6 @@ type Options struct {
 	Switchboard *inbox.Switchboard
 	Embedder    llm.Embedder
 	Fanout      *events.Fanout
-	Sealer      *seal.Sealer
 
 	// Deliver takes an inbound message durably: the batcher.
 	Deliver func(ctx context.Context, in channels.Inbound) (channels.Accepted, error)
@@ -51,6 +52,10 @@ type Options struct {
 	Widget http.Handler // the chat widget's script, at /chat/widget.js; nil answers 404
 	Demo   http.Handler // the demo shop, at /demo; nil answers 404
 
+	// TrustedProxies are the networks of your own reverse proxies. Only from a peer in one of
+	// them is X-Forwarded-For believed; nobody else can choose the address that limits count.
+	TrustedProxies []netip.Prefix
+
 	InboundPerMinute int // inbound leads an API key may post; 0 means 6,000
 	Logger           *slog.Logger
 }
@@ -58,6 +63,7 @@ type Options struct {
 type server struct {
 	Options
 	log     *slog.Logger
+	root    chi.Router
 	huma    huma.API
 	metrics *metrics
 	inbound *limiter
@@ -79,9 +85,12 @@ func New(o Options) (http.Handler, error) {
 	s.facts = newFacts(s)
 
 	root := chi.NewRouter()
-	root.Use(named, s.watched)
-	root.Get("/healthz", s.healthz)
-	root.Get("/readyz", s.readyz)
+	s.root = root
+	root.Use(named, forwarded(o.TrustedProxies), s.watched)
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		root.MethodFunc(method, "/healthz", s.healthz)
+		root.MethodFunc(method, "/readyz", s.readyz)
+	}
 	root.Method(http.MethodGet, "/metrics", s.metrics.handler())
 
 	root.Group(func(r chi.Router) {
@@ -91,20 +100,43 @@ func New(o Options) (http.Handler, error) {
 		s.routes()
 		r.Get(basePath+"/live", s.live)
 	})
-	root.HandleFunc(basePath+"/*", s.notFound)
+	root.HandleFunc("/api", s.notFound)
+	root.HandleFunc("/api/*", s.notFound)
 	s.mountChannels(root)
 	if o.Demo != nil {
 		root.Handle("/demo", o.Demo)
 		root.Handle("/demo/*", o.Demo)
 	}
 	if o.Web != nil {
-		root.Handle("/*", o.Web)
+		root.Method(http.MethodGet, "/*", o.Web)
+		root.Method(http.MethodHead, "/*", o.Web)
 	}
 	root.NotFound(s.notFound)
+	root.MethodNotAllowed(s.notFound)
 	return root, nil
 }
 
+// nowhere lists the patterns behind which notFound itself is.
+var nowhere = []string{"/api", "/api/*", "/chat", "/chat/*"}
+
+// methods are those that a route here may have.
+var methods = []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions}
+
+// notFound answers 404, or 405 with Allow where another method would have been answered.
 func (s *server) notFound(w http.ResponseWriter, r *http.Request) {
+	var allowed []string
+	for _, m := range methods {
+		rctx := chi.NewRouteContext()
+		if m != r.Method && s.root.Match(rctx, m, r.URL.Path) && !slices.Contains(nowhere, rctx.RoutePattern()) {
+			allowed = append(allowed, m)
+		}
+	}
+	if len(allowed) > 0 {
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		p := newProblem(http.StatusMethodNotAllowed, "method_not_allowed", "This address does not answer "+r.Method+"; it answers "+strings.Join(allowed, ", ")+".")
+		writeProblem(w, r, s.log, p)
+		return
+	}
 	writeProblem(w, r, s.log, tandem.Errorf(tandem.NotFound, "There is nothing at this address."))
 }
 
@@ -137,6 +169,8 @@ func (s *server) routes() {
 	s.knowledgeRoutes()
 	s.channelRoutes()
 	s.inboundRoutes()
+	s.describeLive()
+	s.describeNulls()
 }
 
 // crossOrigin refuses unsafe requests that a foreign page makes a browser send (Fetch

@@ -70,6 +70,9 @@ func (s *server) permitted(ctx huma.Context, next func(huma.Context)) {
 		}
 		if err != nil {
 			p := problemOf(ctx.Context(), err)
+			for k, v := range p.GetHeaders() {
+				ctx.SetHeader(k, v[0])
+			}
 			ctx.SetHeader("Content-Type", p.ContentType(""))
 			ctx.SetStatus(p.Status)
 			_ = s.huma.Marshal(ctx.BodyWriter(), "application/json", p)
@@ -129,7 +132,7 @@ type loginInput struct {
 
 // Resolve implements huma.Resolver: the limit on failed logins counts addresses.
 func (in *loginInput) Resolve(ctx huma.Context) []error {
-	in.ip = clientIP(&http.Request{RemoteAddr: ctx.RemoteAddr()})
+	in.ip = clientIP(ctx.RemoteAddr())
 	return nil
 }
 
@@ -141,6 +144,8 @@ type loginOutput struct {
 func (s *server) authRoutes() {
 	handle(s, route{method: http.MethodPost, path: "/auth/login", permission: public, summary: "Sign in with e-mail and password", maxBody: 8 << 10},
 		func(ctx context.Context, in *loginInput) (*loginOutput, error) {
+			// Nobody acts yet, but what follows is caused by this request.
+			ctx = tandem.WithActor(ctx, tandem.Actor{Chain: tandem.ID(requestID(ctx))})
 			token, _, me, err := team.Login(ctx, s.DB, team.Credentials{Email: in.Body.Email, Password: in.Body.Password, UserAgent: in.UserAgent, IP: in.ip})
 			if err != nil {
 				return nil, err

@@ -74,7 +74,10 @@ func (s *server) mountChannels(root chi.Router) {
 	if s.Widget != nil {
 		root.Method(http.MethodGet, "/chat/widget.js", s.Widget)
 	}
+	root.HandleFunc("/chat", s.notFound)
+	root.HandleFunc("/chat/*", s.notFound)
 	root.HandleFunc("/chat/{key}/*", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Access-Control-Allow-Origin", "*") // the page of a shop may read why it was refused
 		key := chi.URLParam(r, "key")
 		h, err := s.Switchboard.Webhook(r.Context(), key)
 		if err != nil {

@@ -7,6 +7,12 @@ import (
 	"github.com/tandemhq/tandem"
 )
 
+// versioned is the input of a change that may be tied to the version that the caller saw.
+type versioned struct {
+	ByID
+	IfMatch string `header:"If-Match" maxLength:"100" doc:"The version you saw, as an entity tag."`
+}
+
 // ifMatch reads a record's version from an If-Match header (RFC 9110, 13.1.1); nil when absent.
 func ifMatch(h string) (*int64, error) {
 	h = strings.TrimSpace(h)

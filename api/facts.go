@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -10,7 +11,10 @@ import (
 	"github.com/tandemhq/tandem/internal/events"
 )
 
-const factsKept = 1024
+const (
+	factsKept   = 1024
+	factTimeout = 10 * time.Second
+)
 
 // facts reads each fact once per process, however many streams want it: the first one
 // that asks reads, the others wait for it.
@@ -52,7 +56,9 @@ func (f *facts) get(ctx context.Context, id tandem.ID) (events.Row, error) {
 		}
 	}
 	// Others wait for this read, so it outlives the stream that began it.
-	e.row, e.err = f.read(context.WithoutCancel(ctx), id)
+	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), factTimeout)
+	defer cancel()
+	e.row, e.err = f.read(rctx, id)
 	if e.err != nil {
 		f.mu.Lock()
 		if f.known[id] == e {

@@ -7,12 +7,14 @@ import (
 
 // limiter is a token bucket per key, with a bounded number of keys: when it is full,
 // the keys whose buckets have filled up again are forgotten, for they are as good as new.
+// Keys that still find no room share one bucket.
 type limiter struct {
 	mu      sync.Mutex
 	rate    float64 // tokens a second
 	burst   float64
 	maxKeys int
 	buckets map[string]*bucket
+	others  *bucket
 }
 
 type bucket struct {
@@ -21,7 +23,7 @@ type bucket struct {
 }
 
 func newLimiter(rate float64, burst, maxKeys int) *limiter {
-	return &limiter{rate: rate, burst: float64(burst), maxKeys: maxKeys, buckets: map[string]*bucket{}}
+	return &limiter{rate: rate, burst: float64(burst), maxKeys: maxKeys, buckets: map[string]*bucket{}, others: &bucket{tokens: float64(burst), at: time.Now()}}
 }
 
 // take spends one token of key. When there is none it returns how long until there is.
@@ -33,8 +35,9 @@ func (l *limiter) take(key string, now time.Time) (wait time.Duration) {
 		if len(l.buckets) >= l.maxKeys {
 			l.forget(now)
 		}
-		b = &bucket{tokens: l.burst, at: now}
+		b = l.others
 		if len(l.buckets) < l.maxKeys {
+			b = &bucket{tokens: l.burst, at: now}
 			l.buckets[key] = b
 		}
 	}

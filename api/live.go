@@ -22,9 +22,21 @@ const (
 	replayPage    = 500
 	writeDeadline = 10 * time.Second
 	// A transaction that began earlier may commit a lower seq later. A resumed stream
-	// therefore starts this far behind; readers apply facts idempotently by id.
-	replayOverlap = 200
+	// therefore also repeats what is this much older than where the reader stopped;
+	// readers apply facts idempotently by id.
+	lateBy   = 10 * time.Second
+	lateSeqs = 5_000
+	// An answer of the doors may be a second old, so a revocation is looked for a little later.
+	revokedAfter = 1100 * time.Millisecond
 )
+
+// seenBy is the permission that each noun's facts need. A noun that is not here is for nobody.
+var seenBy = map[string]string{
+	"message": "conversation:read", "conversation": "conversation:read", "handoff": "conversation:read", "inbound": "conversation:read",
+	"contact": "contact:read", "lead": "lead:read", "board": "board:read", "stage": "board:read", "channel": "channel:read",
+	"knowledge": "knowledge:read", "run": "run:read", "member": "member:read", "team": "member:read",
+	"organization": "member:read", "session": "member:write", "key": "member:write",
+}
 
 // live streams the organization's facts to one member as server-sent events
 // (WHATWG HTML, "Server-sent events"). Delivery is at least once.
@@ -44,11 +56,16 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) {
 	}
 	notes, stop := s.Fanout.Subscribe(a.Org, liveBuffer)
 	defer stop()
-	st := &stream{w: w, rc: http.NewResponseController(w)}
+	head, err := s.head(r.Context())
+	if err != nil {
+		writeProblem(w, r, s.log, err)
+		return
+	}
+	st := &stream{w: w, rc: http.NewResponseController(w), reader: a}
 	st.open()
 	s.metrics.streams.Inc()
 	defer s.metrics.streams.Dec()
-	if err := s.follow(r.Context(), st, r, notes, last); err != nil {
+	if err := s.follow(r.Context(), st, r, notes, last, head); err != nil {
 		s.log.DebugContext(r.Context(), "live stream ended", "err", err, "request_id", requestID(r.Context()))
 	}
 }
@@ -70,42 +87,73 @@ func lastEventID(r *http.Request) (int64, error) {
 
 // follow sends what was missed, then what happens. It is subscribed before it reads
 // the log, so nothing falls between the two.
-func (s *server) follow(ctx context.Context, st *stream, r *http.Request, notes <-chan events.Note, last int64) error {
-	head, err := s.head(ctx)
-	if err != nil {
+func (s *server) follow(ctx context.Context, st *stream, r *http.Request, notes <-chan events.Note, last, head int64) error {
+	// A reader that resumes keeps its place until it has what it missed: the id of hello
+	// would move it past that if the connection broke now.
+	place := head
+	if last >= 0 {
+		place = last
+	}
+	if err := st.send("hello", place, map[string]int64{"seq": head}); err != nil {
 		return err
 	}
-	if err := st.send("hello", head, map[string]int64{"seq": head}); err != nil {
-		return err
-	}
-	if last >= 0 && last != head {
+	if last >= 0 {
 		if err := s.replay(ctx, st, last, head); err != nil {
 			return err
 		}
 	}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
+	var recheck <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-beat.C:
-			// A revoked session or key must not keep its stream.
-			if _, ok, err := s.actor(r); err != nil || !ok {
-				return fmt.Errorf("credentials no longer hold: %w", err)
+			if err := s.still(st, r); err != nil {
+				return err
 			}
 			if err := st.comment("beat"); err != nil {
+				return err
+			}
+		case <-recheck:
+			recheck = nil
+			if err := s.still(st, r); err != nil {
 				return err
 			}
 		case n, ok := <-notes:
 			if !ok {
 				return nil
 			}
+			if n.Lost || aboutCredentials(n.Fact.Topic) {
+				recheck = time.After(revokedAfter)
+			}
 			if err := s.pass(ctx, st, n); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// still ends the stream of a session or key that was revoked, has expired, or lost its permission.
+func (s *server) still(st *stream, r *http.Request) error {
+	a, ok, err := s.actor(r)
+	if err == nil && !ok {
+		err = tandem.Errorf(tandem.Unauthenticated, "The request has no credentials.")
+	}
+	if err == nil {
+		err = a.Require("conversation:read")
+	}
+	if err != nil {
+		return fmt.Errorf("credentials no longer hold: %w", err)
+	}
+	st.reader = a
+	return nil
+}
+
+func aboutCredentials(topic string) bool {
+	noun, verb, _ := strings.Cut(topic, ".")
+	return verb != "created" && (noun == "session" || noun == "key" || noun == "member")
 }
 
 func (s *server) pass(ctx context.Context, st *stream, n events.Note) error {
@@ -135,8 +183,24 @@ func (s *server) head(ctx context.Context) (seq int64, err error) {
 	return seq, err
 }
 
+// replay sends every fact after last, and those before it that may have been committed since.
+// A place that is not in this log, or too far back, is answered with resync.
 func (s *server) replay(ctx context.Context, st *stream, last, head int64) error {
-	from := max(last-replayOverlap, 0)
+	if last > head {
+		return st.send("resync", head, struct{}{})
+	}
+	var since time.Time
+	err := s.DB.Read(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		rows, err := events.Since(ctx, tx, last-1, 1)
+		if err == nil && len(rows) == 1 {
+			since = rows[0].At.Add(-lateBy)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	from := max(last-lateSeqs, 0)
 	for sent := 0; ; {
 		var rows []events.Row
 		err := s.DB.Read(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
@@ -147,12 +211,16 @@ func (s *server) replay(ctx context.Context, st *stream, last, head int64) error
 			return err
 		}
 		for _, row := range rows {
+			from = row.Seq
+			if row.Seq <= last && row.At.Before(since) {
+				continue
+			}
+			sent++
 			if err := st.fact(row); err != nil {
 				return err
 			}
-			from = row.Seq
 		}
-		if sent += len(rows); sent > replayMax {
+		if sent > replayMax {
 			return st.send("resync", head, struct{}{})
 		}
 		if len(rows) < replayPage {
@@ -170,8 +238,9 @@ type factShape struct {
 // stream writes server-sent events with a deadline per frame, so that a reader that
 // stopped reading is dropped instead of holding the goroutine.
 type stream struct {
-	w  http.ResponseWriter
-	rc *http.ResponseController
+	w      http.ResponseWriter
+	rc     *http.ResponseController
+	reader tandem.Actor // decides which facts are shown
 }
 
 func (st *stream) open() {
@@ -184,6 +253,9 @@ func (st *stream) open() {
 }
 
 func (st *stream) fact(row events.Row) error {
+	if permission, ok := seenBy[row.Noun]; !ok || !st.reader.May(permission) {
+		return nil
+	}
 	return st.send("fact", row.Seq, factShape{row.Event, row.Seq})
 }
 

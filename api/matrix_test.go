@@ -103,6 +103,9 @@ func TestForeignIdsAreNotFoundEverywhere(t *testing.T) {
 		for method, op := range methods {
 			routes++
 			seen[op.OperationID] = true
+			if slices.Contains(streams, op.OperationID) {
+				continue // it names no id; TestLive has two organizations
+			}
 			body, ok := bodies[op.OperationID]
 			if !ok {
 				t.Errorf("%s %s (%s) is not in the matrix: add its body to bodies", strings.ToUpper(method), path, op.OperationID)

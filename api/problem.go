@@ -7,12 +7,14 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/tandemhq/tandem"
 )
@@ -50,12 +52,17 @@ func (p *Problem) GetStatus() int { return p.Status }
 // ContentType implements huma.ContentTypeFilter.
 func (p *Problem) ContentType(string) string { return "application/problem+json" }
 
-// GetHeaders implements huma.HeadersError: Retry-After in whole seconds, rounded up.
+// GetHeaders implements huma.HeadersError: Retry-After in whole seconds, rounded up, and
+// the challenge that RFC 9110 wants with a 401.
 func (p *Problem) GetHeaders() http.Header {
-	if p.retryAfter <= 0 {
-		return nil
+	h := http.Header{}
+	if p.retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(p.retryAfter.Seconds()))))
 	}
-	return http.Header{"Retry-After": {strconv.Itoa(int(math.Ceil(p.retryAfter.Seconds())))}}
+	if p.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", `Bearer realm="tandem"`)
+	}
+	return h
 }
 
 func newProblem(status int, kind, detail string) *Problem {
@@ -68,6 +75,10 @@ func problemOf(ctx context.Context, err error) *Problem {
 	if errors.As(err, &p) {
 		p.RequestID = requestID(ctx)
 		return p
+	}
+	if pe := new(pgconn.PgError); errors.As(err, &pe) && (pe.Code == "22021" || pe.Code == "22P05") {
+		// PostgreSQL keeps neither NUL nor bytes that are no UTF-8: the sender's text, not our fault.
+		err = tandem.Wrap(tandem.Invalid, err, "A text has a character that cannot be stored.")
 	}
 	kind := tandem.KindOf(err)
 	p = newProblem(statusOf[kind], kind.String(), tandem.Message(err))
@@ -90,6 +101,7 @@ func writeProblem(w http.ResponseWriter, r *http.Request, log *slog.Logger, err 
 		w.Header()[k] = v
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p) // the client went away: nothing to be done
@@ -97,6 +109,8 @@ func writeProblem(w http.ResponseWriter, r *http.Request, log *slog.Logger, err 
 
 func logFailure(ctx context.Context, log *slog.Logger, p *Problem, err error) {
 	switch {
+	case ctx.Err() != nil:
+		log.DebugContext(ctx, "the client went away", "err", err, "request_id", p.RequestID)
 	case p.Status == http.StatusInternalServerError:
 		log.ErrorContext(ctx, "request failed", "err", err, "request_id", p.RequestID)
 	case p.Status == http.StatusServiceUnavailable:
@@ -110,6 +124,7 @@ var installOnce sync.Once
 // The hook is a package variable of huma, so it is set once per process.
 func installProblems() {
 	installOnce.Do(func() {
+		huma.DefaultArrayNullable = false // a list of nothing is [], here and in what we accept
 		huma.NewErrorWithContext = func(ctx huma.Context, status int, msg string, errs ...error) huma.StatusError {
 			p := validationProblem(status, msg, errs)
 			if ctx != nil {
@@ -128,6 +143,8 @@ var kindOfStatus = map[int]string{
 	http.StatusUnsupportedMediaType: "unsupported_media_type", http.StatusNotAcceptable: "not_acceptable", http.StatusRequestTimeout: "timeout",
 }
 
+var missing = regexp.MustCompile(`^expected required property (\S+) to be present$`)
+
 func validationProblem(status int, msg string, errs []error) *Problem {
 	kind, ok := kindOfStatus[status]
 	if !ok {
@@ -145,7 +162,12 @@ func validationProblem(status int, msg string, errs []error) *Problem {
 			}
 			continue
 		}
-		p.Errors = append(p.Errors, tandem.FieldError{Field: fieldName(d.Location), Message: sentence(d.Message)})
+		field, message := fieldName(d.Location), sentence(d.Message)
+		if m := missing.FindStringSubmatch(d.Message); m != nil {
+			// huma names the object that lacks the field; a form wants the field itself.
+			field, message = fieldName(d.Location+"."+m[1]), "This is needed."
+		}
+		p.Errors = append(p.Errors, tandem.FieldError{Field: field, Message: message})
 	}
 	if status == http.StatusUnprocessableEntity {
 		p.Detail = "The request has a field that is not right."

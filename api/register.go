@@ -43,6 +43,9 @@ func (s *server) operation(r route) huma.Operation {
 			http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusServiceUnavailable,
 		},
 	}
+	if r.method != http.MethodGet { // a foreign page, a body that never ends, a body that is no JSON
+		op.Errors = append(op.Errors, http.StatusRequestTimeout, http.StatusUnsupportedMediaType)
+	}
 	if op.MaxBodyBytes == 0 {
 		op.MaxBodyBytes = 256 << 10
 	}
@@ -56,7 +59,7 @@ func (s *server) operation(r route) huma.Operation {
 			op.Description = "Needs the permission `" + r.permission + "`."
 		}
 	} else {
-		op.Errors = append(op.Errors, http.StatusUnauthorized)
+		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
 		op.Security = []map[string][]string{}
 	}
 	return op

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -76,6 +75,9 @@ func (s *server) watched(next http.Handler) http.Handler {
 			if route == "" {
 				route = "other"
 			}
+			if rec.status == 0 {
+				rec.status = http.StatusOK // nothing was written: net/http answers so
+			}
 			s.metrics.request(r.Method, route, rec.status, time.Since(start))
 			level := slog.LevelDebug
 			if rec.status >= http.StatusInternalServerError {
@@ -98,14 +100,4 @@ func secured(next http.Handler) http.Handler {
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 		next.ServeHTTP(w, r)
 	})
-}
-
-// clientIP is the address that limits are counted for: the peer's own. A forwarded
-// address is never believed, because nothing here knows which proxy wrote it.
-func clientIP(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
 }

@@ -32,6 +32,8 @@ type problem struct {
 	Status int                 `json:"status"`
 	Detail string              `json:"detail"`
 	Errors []tandem.FieldError `json:"errors,omitempty"`
+	// Request is the id that the api gave the request, empty without one.
+	Request string `json:"request_id,omitempty"`
 }
 
 // fail answers err. What only the log may see goes there.
@@ -51,7 +53,7 @@ func (c *chat) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	p := problem{
 		Type: "urn:tandem:problem:" + kind.String(), Title: http.StatusText(status), Status: status,
-		Detail: tandem.Message(err),
+		Detail: tandem.Message(err), Request: w.Header().Get("X-Request-Id"),
 	}
 	var e *tandem.Error
 	if errors.As(err, &e) {

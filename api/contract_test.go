@@ -1,0 +1,172 @@
+package api_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/tandemhq/tandem/internal/tandemtest"
+)
+
+var update = flag.Bool("update", false, "write api/openapi.json anew")
+
+// contract is the OpenAPI description of a running hub; answers are held against it.
+type contract struct {
+	t   testing.TB
+	h   *tandemtest.Hub
+	doc *openapi3.T
+	ops map[string]operation
+
+	mu      sync.Mutex
+	seen    map[string]map[int]int // operation -> status -> answers
+	checked int
+}
+
+type operation struct {
+	method, path string
+	*openapi3.Operation
+}
+
+func newContract(t testing.TB, h *tandemtest.Hub) *contract {
+	t.Helper()
+	raw := h.Want(http.StatusOK, http.MethodGet, "/api/v1/openapi.json", "", nil).Body
+	doc, err := openapi3.NewLoader().LoadFromData(raw)
+	if err != nil {
+		t.Fatalf("load the OpenAPI description: %v", err)
+	}
+	if err := doc.Validate(t.Context()); err != nil {
+		t.Fatalf("the OpenAPI description is not valid: %v", err)
+	}
+	c := &contract{t: t, h: h, doc: doc, ops: map[string]operation{}, seen: map[string]map[int]int{}}
+	for path, item := range doc.Paths.Map() {
+		for method, op := range item.Operations() {
+			c.ops[op.OperationID] = operation{method, path, op}
+		}
+	}
+	return c
+}
+
+// do sends a request of the operation and holds the answer against its description.
+// target is what follows the path of the operation: "?limit=2".
+func (c *contract) do(op, id, target, key string, in any, header ...string) tandemtest.Answer {
+	c.t.Helper()
+	o, ok := c.ops[op]
+	if !ok {
+		c.t.Fatalf("there is no operation %s", op)
+	}
+	a := c.h.Do(o.method, strings.ReplaceAll(o.path, "{id}", id)+target, key, in, header...)
+	if err := c.hold(op, a); err != nil {
+		c.t.Errorf("%s %s%s: %v", op, id, target, err)
+	}
+	return a
+}
+
+// hold says how an answer differs from what is documented.
+func (c *contract) hold(op string, a tandemtest.Answer) error {
+	c.mu.Lock()
+	if c.seen[op] == nil {
+		c.seen[op] = map[int]int{}
+	}
+	c.seen[op][a.Status]++
+	c.checked++
+	c.mu.Unlock()
+	res := c.ops[op].Responses.Value(strconv.Itoa(a.Status))
+	if res == nil {
+		return fmt.Errorf("the status %d is not documented: %s", a.Status, a.Body)
+	}
+	if a.Header.Get("X-Request-Id") == "" {
+		return fmt.Errorf("the answer %d has no X-Request-Id", a.Status)
+	}
+	if a.Status == http.StatusNoContent {
+		if len(a.Body) > 0 {
+			return fmt.Errorf("a 204 with a body: %s", a.Body)
+		}
+		return nil
+	}
+	ctype := a.Header.Get("Content-Type")
+	media := res.Value.Content[ctype]
+	if media == nil {
+		return fmt.Errorf("the answer %d is %q, which is not documented", a.Status, ctype)
+	}
+	var v any
+	if err := json.Unmarshal(a.Body, &v); err != nil {
+		return fmt.Errorf("the answer %d is no JSON: %w", a.Status, err)
+	}
+	if err := media.Schema.Value.VisitJSON(v, openapi3.EnableJSONSchema2020(), openapi3.MultiErrors()); err != nil {
+		return fmt.Errorf("the answer %d does not fit its schema: %w\n%s", a.Status, err, a.Body)
+	}
+	if a.Status >= http.StatusBadRequest {
+		return problemIsWhole(a)
+	}
+	return nil
+}
+
+// problemIsWhole checks what every problem must have.
+func problemIsWhole(a tandemtest.Answer) error {
+	var p struct {
+		Type, Title, Detail string
+		Status              int
+		RequestID           string `json:"request_id"`
+	}
+	if err := json.Unmarshal(a.Body, &p); err != nil {
+		return fmt.Errorf("a problem that is no JSON: %s", a.Body)
+	}
+	switch {
+	case a.Header.Get("Content-Type") != "application/problem+json":
+		return fmt.Errorf("a problem as %q", a.Header.Get("Content-Type"))
+	case p.Status != a.Status || !strings.HasPrefix(p.Type, "urn:tandem:problem:") || p.Title == "" || p.Detail == "":
+		return fmt.Errorf("a problem that lacks a part: %s", a.Body)
+	case p.RequestID == "" || p.RequestID != a.Header.Get("X-Request-Id"):
+		return fmt.Errorf("a problem that does not name its request: %s", a.Body)
+	case (a.Status == http.StatusTooManyRequests || a.Status == http.StatusServiceUnavailable) && a.Header.Get("Retry-After") == "":
+		return fmt.Errorf("a %d without Retry-After", a.Status)
+	case a.Status == http.StatusUnauthorized && a.Header.Get("WWW-Authenticate") == "":
+		return fmt.Errorf("a 401 without a challenge")
+	}
+	return nil
+}
+
+// The description that web generates its types from is the one that the hub serves.
+func TestOpenAPIFile(t *testing.T) {
+	t.Parallel()
+	h := tandemtest.Start(t, nil)
+	raw := h.Want(http.StatusOK, http.MethodGet, "/api/v1/openapi.json", "", nil).Body
+	var now bytes.Buffer
+	if err := json.Indent(&now, raw, "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	now.WriteByte('\n')
+	const file = "openapi.json"
+	if *update {
+		if err := os.WriteFile(file, now.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("%v; write it with: go test ./api -run TestOpenAPIFile -update", err)
+	}
+	if !bytes.Equal(kept, now.Bytes()) {
+		t.Error("api/openapi.json is not what the hub serves; write it anew with: go test ./api -run TestOpenAPIFile -update")
+	}
+	c := newContract(t, h)
+	var ids []string
+	for id, op := range c.ops {
+		ids = append(ids, id)
+		if op.Summary == "" || len(op.Tags) != 1 {
+			t.Errorf("%s has no summary or not one tag", id)
+		}
+	}
+	slices.Sort(ids)
+	t.Logf("figure: OpenAPI: %d operations, %d schemas", len(ids), len(c.doc.Components.Schemas))
+}
