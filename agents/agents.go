@@ -74,7 +74,6 @@ type Turn struct {
 	Fence                               int64     // every write and every send names it
 	Trigger                             int64     // seq of the newest inbound message that the model has seen
 	Last                                bool      // restarted often enough: answer although a newer message came
-	Newest                              int64     // seq of the newest inbound message when the running tool call began
 	Message                             tandem.ID // the inbound message with seq Trigger
 	Model, Provider                     string    // for the record of an answer
 	Confidence                          float64   // the model's own of its last step, 0 when it does not say

@@ -91,7 +91,7 @@ func (r *Runner) take(ctx context.Context, tx pgx.Tx, actor tandem.Actor, conv t
 		return nil, errNothing // decided under the lock
 	}
 	t := &Turn{
-		Org: actor.Org, Conversation: conv, Run: run, Fence: c.Fence, Trigger: c.LastInboundSeq, Newest: c.LastInboundSeq,
+		Org: actor.Org, Conversation: conv, Run: run, Fence: c.Fence, Trigger: c.LastInboundSeq,
 		Member: tandem.MemberRef{ID: actor.Member, Kind: actor.Kind, Name: actor.Name}, Retrieved: map[tandem.ID]Hit{},
 	}
 	w := &work{Turn: t, r: r, actor: actor}
@@ -221,7 +221,7 @@ const handoverLine = "Thank you for your message. A colleague will take over and
 
 // giveUp asks for a person in the AI member's place.
 func (w *work) giveUp(ctx context.Context, tx pgx.Tx, reason string, cause error) error {
-	if _, err := w.hold(ctx, tx); err != nil && !errors.Is(err, inbox.ErrSuperseded) {
+	if err := w.hold(ctx, tx); err != nil && !errors.Is(err, inbox.ErrSuperseded) {
 		return err
 	}
 	p, err := PacketOf(ctx, tx, w.Turn)

@@ -239,7 +239,7 @@ func (r *Runner) beat(ctx context.Context, cancel context.CancelCauseFunc, w *wo
 		}
 		looked = time.Now()
 		err := w.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-			if _, err := w.hold(ctx, tx); err != nil { // first, because it takes the locks in everybody's order
+			if err := w.hold(ctx, tx); err != nil { // first, because it takes the locks in everybody's order
 				return err
 			}
 			return inbox.Heartbeat(ctx, tx, w.Conversation, w.Run, w.Fence, orTime(r.Lease, defaultLease))

@@ -256,11 +256,9 @@ func (w *work) act(ctx context.Context, c llm.Call) (Result, string, error) {
 // effect runs the tool and records the call, in one transaction.
 func (w *work) effect(ctx context.Context, tool Tool, c llm.Call, s Step, began time.Time) (res Result, err error) {
 	err = w.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		newest, err := w.hold(ctx, tx)
-		if err != nil {
+		if err := w.hold(ctx, tx); err != nil {
 			return err
 		}
-		w.Newest = newest
 		if res, err = run(ctx, tx, tool, w.Turn, c.Args); err != nil {
 			return err
 		}
@@ -354,27 +352,26 @@ FROM conversations WHERE org_id = @org AND id = @conversation FOR NO KEY UPDATE`
 
 // hold locks the conversation and checks that it is still this run's, and that the contact has not
 // written again. This is the guard; a canceled context only spares the model some work.
-// It returns the seq of the newest inbound message.
-func (w *work) hold(ctx context.Context, tx pgx.Tx) (newest int64, err error) {
+func (w *work) hold(ctx context.Context, tx pgx.Tx) error {
 	if w.Lead != "" {
 		if _, err := tx.Exec(ctx, sqlLockLead, pgx.StrictNamedArgs{"org": w.Org, "lead": w.Lead}); err != nil {
-			return 0, fmt.Errorf("lock lead: %w", err)
+			return fmt.Errorf("lock lead: %w", err)
 		}
 	}
-	var fence int64
+	var fence, newest int64
 	var owner, lease *tandem.ID
 	var handoff bool
-	err = tx.QueryRow(ctx, sqlLockTurn, pgx.StrictNamedArgs{"org": w.Org, "conversation": w.Conversation}).Scan(&fence, &owner, &lease, &newest, &handoff)
+	err := tx.QueryRow(ctx, sqlLockTurn, pgx.StrictNamedArgs{"org": w.Org, "conversation": w.Conversation}).Scan(&fence, &owner, &lease, &newest, &handoff)
 	if err != nil {
-		return 0, fmt.Errorf("lock conversation of run: %w", err)
+		return fmt.Errorf("lock conversation of run: %w", err)
 	}
 	switch {
 	case fence != w.Fence || tandem.Deref(owner) != w.Member.ID || tandem.Deref(lease) != w.Run || handoff:
-		return 0, inbox.ErrFenceMoved
+		return inbox.ErrFenceMoved
 	case newest > w.Trigger && !w.Last:
-		return 0, inbox.ErrSuperseded
+		return inbox.ErrSuperseded
 	}
-	return newest, nil
+	return nil
 }
 
 // tx runs one short transaction of the turn. It outlives the cancellation of ctx, so that a commit is

@@ -24,7 +24,10 @@ type Draft struct {
 	// Trigger is the seq of the inbound message that an AI member answers. The reply is
 	// refused with ErrSuperseded when the contact has written again since.
 	Trigger int64
-	AI      *AIMeta // AI: what explains the answer
+	// Late lets the reply stand although the contact has written since: the author has
+	// started over often enough. What came since stays unanswered, for the next turn.
+	Late bool
+	AI   *AIMeta // AI: what explains the answer
 }
 
 const byClientKeySQL = `SELECT ` + messageColumns + ` FROM messages m
@@ -57,7 +60,7 @@ func otherBody() error {
 // of its author are fixed here and never change.
 //
 // An AI member must own the conversation at d.Fence with the lease of d.Run
-// (ErrFenceMoved), the contact must not have written since d.Trigger (ErrSuperseded), and
+// (ErrFenceMoved), the contact must not have written since d.Trigger (ErrSuperseded, unless d.Late), and
 // no handoff may wait (Conflict). A person's reply takes over what nobody or an AI member
 // owns; what another person owns is a Conflict with Owner. A resolved conversation is
 // reopened by a person's reply. It needs conversation:reply.
@@ -89,7 +92,7 @@ func Reply(ctx context.Context, tx pgx.Tx, conv tandem.ID, d Draft) (Message, er
 		if err := h.mayAnswer(ctx, tx, a, d.Fence, d.Run); err != nil {
 			return Message{}, err
 		}
-		if h.LastInboundSeq > d.Trigger {
+		if h.LastInboundSeq > d.Trigger && !d.Late {
 			return Message{}, ErrSuperseded
 		}
 		o.ai, o.answered = d.AI, d.Trigger

@@ -32,11 +32,7 @@ var reply = agents.NewTool("reply", "Send an answer to the customer of this conv
 			confidence = t.Confidence
 		}
 		meta := &inbox.AIMeta{RunID: t.Run, Model: t.Model, Confidence: confidence, Sources: sources(t, a.Sources)}
-		trigger := t.Trigger
-		if t.Last {
-			trigger = t.Newest // restarted often enough; what came meanwhile is answered by the next turn
-		}
-		_, err = inbox.Reply(ctx, tx, t.Conversation, inbox.Draft{Text: text, Fence: t.Fence, Run: t.Run, Trigger: trigger, AI: meta})
+		_, err = inbox.Reply(ctx, tx, t.Conversation, inbox.Draft{Text: text, Fence: t.Fence, Run: t.Run, Trigger: t.Trigger, Late: t.Last, AI: meta})
 		if err != nil {
 			return agents.Result{}, err
 		}

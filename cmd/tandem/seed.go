@@ -46,11 +46,13 @@ func seedTeam(ctx context.Context, tx pgx.Tx, h *hub.Hub, demo *demoFile) error 
 	if _, err := team.AddHuman(ctx, tx, team.NewHuman{Name: "Rita Gomes", Email: "rita@lumen.example.com", Password: password(), Title: "Customer success", Role: team.Agent}); err != nil {
 		return err
 	}
-	ava, err := team.AddAI(ctx, tx, h.Sealer, team.NewAI{Name: "Ava", Title: "First answers in the chat"})
+	// Whoever tries the demo writes faster than customers do.
+	chatty := team.AIProfile{Budget: team.Budget{MessagesPerHour: 60}}
+	ava, err := team.AddAI(ctx, tx, h.Sealer, team.NewAI{Name: "Ava", Title: "First answers in the chat", Profile: chatty})
 	if err != nil {
 		return err
 	}
-	max, err := team.AddAI(ctx, tx, h.Sealer, team.NewAI{Name: "Max", Title: "Qualifies new leads"})
+	max, err := team.AddAI(ctx, tx, h.Sealer, team.NewAI{Name: "Max", Title: "Qualifies new leads", Profile: chatty})
 	if err != nil {
 		return err
 	}

@@ -95,14 +95,18 @@ func startSupervisor(base, dir string) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the supervisor of the shared test cluster: %w", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	// It outlives us, so nothing here waits for it: a goroutine that did would look like a leak to
+	// the tests that look for those.
+	pid := cmd.Process.Pid
+	defer func() { _ = cmd.Process.Release() }()
 	deadline := time.After(patience)
 	for {
-		select {
-		case err := <-ended:
+		var status syscall.WaitStatus
+		if done, err := syscall.Wait4(pid, &status, syscall.WNOHANG, nil); err == nil && done == pid {
 			content, _ := os.ReadFile(logPath)
-			return fmt.Errorf("the shared test cluster did not start (%v): %s", err, content)
+			return fmt.Errorf("the shared test cluster did not start (exit code %d): %s", status.ExitStatus(), content)
+		}
+		select {
 		case <-deadline:
 			return fmt.Errorf("the shared test cluster did not start within %v; see %s", patience, logPath)
 		case <-time.After(20 * time.Millisecond):
