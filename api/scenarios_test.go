@@ -46,13 +46,17 @@ var scenarios = []scenario{
 	{op: "get-me", key: "none", header: []string{"Authorization", "Bearer {second}"}, status: 200, has: []string{`"role":"agent"`}},
 	{op: "get-me", query: "?surprise=1", status: 422, has: []string{`"field":"surprise"`}},
 
-	{op: "post-inbound-lead", body: `{"title":"Two racks","message":"Hello","source":"website","value":125000,"currency":"EUR","tags":["b2b"],"custom":{"seats":12},"contact":{"name":"Ada Lovelace","email":"ada@example.com","company":"Engines"}}`,
-		status: 201, event: "message.received", has: []string{`"duplicate":false`}},
+	{
+		op: "post-inbound-lead", body: `{"title":"Two racks","message":"Hello","source":"website","value":125000,"currency":"EUR","tags":["b2b"],"custom":{"seats":12},"contact":{"name":"Ada Lovelace","email":"ada@example.com","company":"Engines"}}`,
+		status: 201, event: "message.received", has: []string{`"duplicate":false`},
+	},
 	{op: "post-inbound-lead", key: "viewer", body: `{"title":"t","contact":{"email":"a@example.com"}}`, status: 403},
 	{op: "post-inbound-lead", body: `{"title":`, status: 400},
 	{op: "post-inbound-lead", body: `[1]`, status: 400},
-	{op: "post-inbound-lead", body: `{"value":-1,"currency":"euro","priority":"soon","contact":{"email":"no"},"surprise":1}`, status: 422,
-		has: []string{`"field":"value"`, `"field":"currency"`, `"field":"priority"`, `"field":"contact.email"`, `"field":"message"`, `"field":"surprise"`}},
+	{
+		op: "post-inbound-lead", body: `{"value":-1,"currency":"euro","priority":"soon","contact":{"email":"no"},"surprise":1}`, status: 422,
+		has: []string{`"field":"value"`, `"field":"currency"`, `"field":"priority"`, `"field":"contact.email"`, `"field":"message"`, `"field":"surprise"`},
+	},
 	{op: "post-inbound-lead", body: `{"message":"` + strings.Repeat("x", 300<<10) + `"}`, status: 413},
 
 	{op: "get-conversations", status: 200, has: []string{`"Ada Lovelace"`, `"owner":null`, `"handoff":null`, `"unread":1`, `"minor":125000`}},
@@ -101,8 +105,10 @@ var scenarios = []scenario{
 	{op: "post-conversations-id-resolve", id: "conversation", body: `{}`, status: 200, event: "conversation.resolved", has: []string{`"state":"resolved"`}},
 	{op: "post-conversations-id-reopen", id: "conversation", body: `{}`, status: 200, event: "conversation.reopened", has: []string{`"state":"open"`}},
 
-	{op: "post-conversations-id-handoff", id: "conversation", body: `{"reason":"policy","packet":{"summary":"She asks for a contract","asked":["a contract"],"next_step":"Call her"},"to":{"member_id":"{colleague}"}}`,
-		status: 201, event: "handoff.requested", keep: "handoff", has: []string{`"state":"requested"`, `"tried":[]`, `"summary":"She asks for a contract"`, `"contact":{`}},
+	{
+		op: "post-conversations-id-handoff", id: "conversation", body: `{"reason":"policy","packet":{"summary":"She asks for a contract","asked":["a contract"],"next_step":"Call her"},"to":{"member_id":"{colleague}"}}`,
+		status: 201, event: "handoff.requested", keep: "handoff", has: []string{`"state":"requested"`, `"tried":[]`, `"summary":"She asks for a contract"`, `"contact":{`},
+	},
 	{op: "post-conversations-id-handoff", id: "conversation", body: `{"reason":"policy"}`, status: 409},
 	{op: "post-conversations-id-handoff", id: "conversation", body: `{"reason":"boredom"}`, status: 422, has: []string{`"field":"reason"`}},
 	{op: "post-conversations-id-handoff", id: "conversation", key: "viewer", body: `{"reason":"policy"}`, status: 403},

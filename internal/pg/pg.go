@@ -219,6 +219,10 @@ func classify(err error) error {
 	if errors.As(err, &te) {
 		return err
 	}
+	var ce *pgconn.ConnectError
+	if errors.As(err, &ce) { // before what the server says: whatever bars the way in, no statement has run
+		return unreachable(err)
+	}
 	var pe *pgconn.PgError
 	if errors.As(err, &pe) {
 		switch pe.Code[:2] {
@@ -228,8 +232,7 @@ func classify(err error) error {
 		return err
 	}
 	var ne net.Error
-	var ce *pgconn.ConnectError
-	if errors.As(err, &ce) || (errors.As(err, &ne) && !errors.Is(err, context.Canceled)) || pgconn.SafeToRetry(err) || isClosed(err) {
+	if (errors.As(err, &ne) && !errors.Is(err, context.Canceled)) || pgconn.SafeToRetry(err) || isClosed(err) {
 		return unreachable(err)
 	}
 	return err
