@@ -269,7 +269,10 @@ func (b *Bus) Close(ctx context.Context) error {
 		}
 		b.nc.Close()
 	}
-	b.lose()
+	b.mu.Lock()
+	lose := b.lose // the client may just be reporting the end of its connection, which replaces it
+	b.mu.Unlock()
+	lose()
 	err := b.stopServer(ctx)
 	if b.lock != nil {
 		err = errors.Join(err, b.lock.Close()) // closing releases the lock
