@@ -20,7 +20,6 @@ type world struct {
 	second, viewer string // API keys
 	colleague      team.Member
 	ids            map[string]string
-	answer         tandemtest.Answer
 }
 
 // scenario is one request and what must come of it.
