@@ -54,6 +54,9 @@ func (s leads) OpenOrFind(ctx context.Context, tx pgx.Tx, in NewLead) (Lead, boo
 	if err != nil {
 		return Lead{}, false, err
 	}
+	if _, err := tandem.ParseID(string(in.Contact)); err != nil {
+		return Lead{}, false, tandem.Errorf(tandem.NotFound, "There is no such contact.")
+	}
 	if err := in.check(); err != nil {
 		return Lead{}, false, err
 	}
@@ -109,9 +112,6 @@ func (in *NewLead) check() error {
 	}
 	if len(in.Custom) > maxCustom {
 		wrong = append(wrong, tandem.FieldError{Field: "custom", Message: "There may be at most 100 custom fields."})
-	}
-	if _, err := tandem.ParseID(string(in.Contact)); err != nil {
-		return tandem.Errorf(tandem.NotFound, "There is no such contact.")
 	}
 	if in.Board != "" {
 		if _, err := tandem.ParseID(string(in.Board)); err != nil {

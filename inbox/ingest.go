@@ -21,11 +21,10 @@ type incoming struct {
 	channels.Inbound
 	inbound tandem.ID
 	message tandem.ID
-	kind    string // of the identity
-	scope   string
-	value   string
+	from    crm.Identity
+	said    string // of the contact and a lead, as crm.Claims puts it
 	hash    []byte
-	quick   bool // nothing but the message itself may be new: the fast path may take it
+	quick   bool // possibly nothing but the message itself is new: the fast path may try
 }
 
 func newIncoming(in channels.Inbound) (incoming, error) {
@@ -36,18 +35,23 @@ func newIncoming(in channels.Inbound) (incoming, error) {
 		in.Raw = []byte(in.Text)
 	}
 	sum := sha256.Sum256(in.Raw)
-	i := incoming{Inbound: in, inbound: tandem.NewID(), message: tandem.NewID(), kind: in.FromKind, value: string(in.From), hash: sum[:]}
-	switch in.FromKind {
-	case channels.IdentityVisitor, channels.IdentityExternal:
-		i.scope, i.value = string(in.Channel), strings.TrimSpace(i.value)
-		i.quick = true
-	case channels.IdentityEmail:
-		var ok bool
-		i.value, ok = crm.NormalizeEmail(i.value)
-		i.quick = ok
+	i := incoming{Inbound: in, inbound: tandem.NewID(), message: tandem.NewID(), hash: sum[:]}
+	i.from = crm.Identity{Kind: in.FromKind, Value: strings.TrimSpace(string(in.From)), Evidence: "wrote to us"}
+	if in.FromKind == channels.IdentityVisitor || in.FromKind == channels.IdentityExternal {
+		i.from.Scope = string(in.Channel)
 	}
-	i.quick = i.quick && in.Lead == nil && in.Contact == (channels.ContactFacts{})
+	var lead *crm.NewLead
+	if in.Lead != nil {
+		n := i.newLead(crm.Contact{}, nil)
+		lead = &n
+	}
+	i.from, i.said, i.quick = crm.Claims(i.from, i.facts(), lead)
 	return i, nil
+}
+
+func (i incoming) facts() crm.ContactFacts {
+	f := i.Contact
+	return crm.ContactFacts{Name: f.Name, FirstName: f.FirstName, LastName: f.LastName, Email: f.Email, Phone: f.Phone, Company: f.Company}
 }
 
 // applied is what an inbound message became.
@@ -87,18 +91,22 @@ const numberSQL = `
 	)
 	SELECT * FROM moved`
 
-// The fast path: the contact is known by this identity and has this conversation. One
-// statement; no row when there is more to do or the message is a repeat. The inbound row is
+// The fast path: the contact is known by this identity, has this conversation, and neither
+// it nor the lead has anything to learn from the message. One statement; no row when there
+// is more to do or the message is a repeat. The inbound row is
 // written before the conversation is locked, as on the slow path. Rows are looked up by
 // scalar subqueries rather than joins, so that the plan is a chain of primary keys whatever
 // the planner believes about the size of the tables.
 const quickSQL = `
-	WITH found AS (
+	WITH k AS (
+	    SELECT @channel::uuid AS channel_id, @kind::text AS kind, @said::jsonb AS said
+	), found AS (
 	    SELECT c.id, c.contact_id, c.lead_id
-	    FROM conversations c
+	    FROM k, conversations c
 	    WHERE c.org_id = @org AND c.channel_id = @channel AND c.thread = @thread AND c.lead_id IS NOT NULL
 	      AND c.contact_id = (SELECT i.contact_id FROM contact_identities i
 	                          WHERE i.org_id = @org AND i.kind = @kind AND i.scope = @scope AND i.value = @value)
+	      AND ` + crm.SQLNothingNew + `
 	), taken AS (
 	    INSERT INTO inbound (org_id, id, channel_id, external_id, body_hash, raw, state, contact_id, lead_id, conversation_id, message_id)
 	    SELECT @org, @inbound, @channel, @external, @hash, @raw, 'applied', contact_id, lead_id, id, @message FROM found
@@ -119,6 +127,17 @@ func (i incoming) numberArgs() pgx.StrictNamedArgs {
 		"org": i.Org, "message": i.message, "subject": i.Subject, "preview": previewOf(i.Text), "text": i.Text, "html": i.HTML,
 		"provider": inboundPrefix + string(i.ID),
 	}
+}
+
+func (i incoming) quickArgs() pgx.StrictNamedArgs {
+	args := i.numberArgs()
+	for k, v := range map[string]any{
+		"channel": i.Channel, "thread": i.Thread, "kind": i.from.Kind, "scope": i.from.Scope, "value": i.from.Value, "said": i.said,
+		"inbound": i.inbound, "external": string(i.ID), "hash": i.hash, "raw": i.Raw,
+	} {
+		args[k] = v
+	}
+	return args
 }
 
 // Ingest stores one inbound message: exactly once, however often and by however many
@@ -145,14 +164,7 @@ func Ingest(ctx context.Context, tx pgx.Tx, in channels.Inbound) (channels.Accep
 
 // fast answers without a message when the fast path does not apply.
 func (i incoming) fast(ctx context.Context, tx pgx.Tx) (channels.Accepted, error) {
-	args := i.numberArgs()
-	for k, v := range map[string]any{
-		"channel": i.Channel, "thread": i.Thread, "kind": i.kind, "scope": i.scope, "value": i.value,
-		"inbound": i.inbound, "external": string(i.ID), "hash": i.hash, "raw": i.Raw,
-	} {
-		args[k] = v
-	}
-	rows, err := tx.Query(ctx, quickSQL, args)
+	rows, err := tx.Query(ctx, quickSQL, i.quickArgs())
 	if err != nil {
 		return channels.Accepted{}, fmt.Errorf("ingest: %w", err)
 	}
@@ -291,10 +303,7 @@ func (i incoming) slow(ctx context.Context, tx pgx.Tx) (channels.Accepted, error
 	if repeat != nil {
 		return *repeat, nil
 	}
-	f := i.Contact
-	contact, _, err := crm.Resolve(ctx, tx, crm.Identity{Kind: i.kind, Scope: i.scope, Value: i.value, Evidence: "wrote to us"}, crm.ContactFacts{
-		Name: f.Name, FirstName: f.FirstName, LastName: f.LastName, Email: f.Email, Phone: f.Phone, Company: f.Company,
-	})
+	contact, _, err := crm.Resolve(ctx, tx, i.from, i.facts())
 	if err != nil {
 		return channels.Accepted{}, err
 	}

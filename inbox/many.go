@@ -8,30 +8,35 @@ import (
 
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/channels"
+	"github.com/tandemhq/tandem/crm"
 )
 
 // The fast path for many messages of one organization: as quickSQL, with the messages
 // joined on the whole key that decides duplicates, because two copies of one message may be
-// in the same batch. Rows that are not returned are repeats or need the slow path. Lateral
+// in the same batch. Rows that are not returned are repeats, need the slow path, or come
+// behind one of the same sender that may. Lateral
 // lookups and arrays of ids keep the plan on primary keys whatever the tables' statistics say.
 const manySQL = `
 	WITH input AS (
-	    SELECT * FROM unnest(@ords::int[], @channels::uuid[], @externals::text[], @kinds::text[], @scopes::text[], @values::text[], @threads::text[],
+	    SELECT * FROM unnest(@ords::int[], @channels::uuid[], @externals::text[], @kinds::text[], @scopes::text[], @values::text[], @threads::text[], @saids::text[],
 	                         @inbounds::uuid[], @messages::uuid[], @hashes::bytea[], @raws::bytea[],
 	                         @subjects::text[], @previews::text[], @texts::text[], @htmls::text[])
-	         AS u(ord, channel_id, external_id, kind, scope, value, thread, inbound_id, message_id, hash, raw, subject, preview, text, html)
+	         AS u(ord, channel_id, external_id, kind, scope, value, thread, claims, inbound_id, message_id, hash, raw, subject, preview, text, html)
 	), one AS (
 	    SELECT DISTINCT ON (channel_id, external_id) * FROM input ORDER BY channel_id, external_id, ord
 	), known AS (
-	    SELECT o.*, (SELECT i.contact_id FROM contact_identities i
+	    SELECT o.*, o.claims::jsonb AS said, (SELECT i.contact_id FROM contact_identities i
 	                 WHERE i.org_id = @org AND i.kind = o.kind AND i.scope = o.scope AND i.value = o.value) AS contact_id
 	    FROM one o
-	), found AS (
-	    SELECT k.*, c.id AS conversation_id, c.lead_id
+	), placed AS (
+	    SELECT k.*, c.id AS conversation_id, c.lead_id,
+	           bool_and(c.id IS NOT NULL) OVER (PARTITION BY k.channel_id, k.kind, k.scope, k.value ORDER BY k.ord) AS ready
 	    FROM known k
-	    CROSS JOIN LATERAL (SELECT c.id, c.lead_id FROM conversations c
-	                        WHERE c.org_id = @org AND c.channel_id = k.channel_id AND c.contact_id = k.contact_id AND c.thread = k.thread
-	                          AND c.lead_id IS NOT NULL LIMIT 1) c
+	    LEFT JOIN LATERAL (SELECT c.id, c.lead_id FROM conversations c
+	                       WHERE c.org_id = @org AND c.channel_id = k.channel_id AND c.contact_id = k.contact_id AND c.thread = k.thread
+	                         AND c.lead_id IS NOT NULL AND ` + crm.SQLNothingNew + ` LIMIT 1) c ON true
+	), found AS (
+	    SELECT * FROM placed WHERE ready
 	), taken AS (
 	    INSERT INTO inbound (org_id, id, channel_id, external_id, body_hash, raw, state, contact_id, lead_id, conversation_id, message_id)
 	    SELECT @org, inbound_id, channel_id, external_id, hash, raw, 'applied', contact_id, lead_id, conversation_id, message_id
@@ -126,18 +131,18 @@ func quickMany(ctx context.Context, tx pgx.Tx, org tandem.ID, batch []*delivery,
 	n := len(places)
 	ords := make([]int32, n)
 	chans, inbounds, messages := make([]tandem.ID, n), make([]tandem.ID, n), make([]tandem.ID, n)
-	externals, kinds, scopes, values, threads := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	externals, kinds, scopes, values, threads, saids := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	subjects, previews, texts, htmls := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	hashes, raws := make([][]byte, n), make([][]byte, n)
 	for k, p := range places {
 		i := all[p]
 		ords[k], chans[k], inbounds[k], messages[k] = int32(p), i.Channel, i.inbound, i.message
-		externals[k], kinds[k], scopes[k], values[k], threads[k] = string(i.ID), i.kind, i.scope, i.value, i.Thread
+		externals[k], kinds[k], scopes[k], values[k], threads[k], saids[k] = string(i.ID), i.from.Kind, i.from.Scope, i.from.Value, i.Thread, i.said
 		subjects[k], previews[k], texts[k], htmls[k] = i.Subject, previewOf(i.Text), i.Text, i.HTML
 		hashes[k], raws[k] = i.hash, i.Raw
 	}
 	rows, err := tx.Query(ctx, manySQL, pgx.StrictNamedArgs{
-		"org": org, "ords": ords, "channels": chans, "externals": externals, "kinds": kinds, "scopes": scopes, "values": values, "threads": threads,
+		"org": org, "ords": ords, "channels": chans, "externals": externals, "kinds": kinds, "scopes": scopes, "values": values, "threads": threads, "saids": saids,
 		"inbounds": inbounds, "messages": messages, "hashes": hashes, "raws": raws, "subjects": subjects, "previews": previews, "texts": texts, "htmls": htmls,
 	})
 	if err != nil {
