@@ -178,9 +178,31 @@ func (d *driver) check(t *testing.T, dir string, within time.Duration) books {
 		t.Errorf("%d accepted, %d of them lost; stored: %+v; other answers: %v", len(d.accepted), lost, b, d.other)
 	}
 	if b.Silent > 0 || b.Twice > 0 || b.Waiting > 0 {
-		t.Errorf("answers: %+v", b)
+		t.Errorf("answers: %+v\n%s", b, whySilent(t, conn))
 	}
 	return b
+}
+
+// whySilent tells of each conversation without an answer what a person needs to find the reason.
+func whySilent(t *testing.T, conn *pgx.Conn) string {
+	t.Helper()
+	var text string
+	err := conn.QueryRow(t.Context(), `
+		SELECT coalesce(string_agg(jsonb_pretty(jsonb_build_object(
+			'conversation', to_jsonb(c) - 'preview' - 'search',
+			'runs', (SELECT jsonb_agg(to_jsonb(r) ORDER BY r.started_at) FROM runs r WHERE r.org_id = c.org_id AND r.conversation_id = c.id),
+			'timers', (SELECT jsonb_agg(to_jsonb(x)) FROM timers x WHERE x.record_id = c.id),
+			'outbox', (SELECT jsonb_agg(to_jsonb(o)) FROM outbox o JOIN events e ON e.id = o.msg_id WHERE e.conversation_id = c.id),
+			'events', (SELECT jsonb_agg(e.noun || '.' || e.verb || ' ' || e.at ORDER BY e.seq) FROM events e WHERE e.org_id = c.org_id AND e.conversation_id = c.id),
+			'processed', (SELECT jsonb_agg(p.consumer || ' ' || e.noun || '.' || e.verb) FROM processed p JOIN events e ON e.id = p.msg_id WHERE e.conversation_id = c.id),
+			'dead', (SELECT jsonb_agg(to_jsonb(d) - 'body') FROM dead_letters d JOIN events e ON e.id = d.msg_id WHERE e.conversation_id = c.id)
+		)), E'\n'), '')
+		FROM conversations c
+		WHERE NOT EXISTS (SELECT FROM messages m WHERE m.org_id = c.org_id AND m.conversation_id = c.id AND m.kind = 'message' AND m.sender_kind = 'ai')`).Scan(&text)
+	if err != nil {
+		return err.Error()
+	}
+	return text
 }
 
 // REL-10 and REL-1 in small, on real processes: first the program is told to end ten times under load, then it is
