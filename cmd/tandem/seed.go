@@ -24,6 +24,11 @@ const (
 	leadForm  = "Lead form"
 )
 
+// salesStages is the board that a new organization begins with.
+var salesStages = []crm.NewStage{
+	{Name: "New"}, {Name: "Contacted"}, {Name: "Qualified"}, {Name: "Proposal"}, {Name: "Won", Kind: "won"}, {Name: "Lost", Kind: "lost"},
+}
+
 // seedDemo makes the demo organization: two people, two AI members, a board, two
 // channels and a knowledge base, through the same functions as any other.
 func seedDemo(ctx context.Context, h *hub.Hub) (demoFile, error) {
@@ -57,9 +62,7 @@ func seedTeam(ctx context.Context, tx pgx.Tx, h *hub.Hub, demo *demoFile) error 
 		return err
 	}
 	demo.AIMember = ava.ID
-	if _, err := crm.SeedBoard(ctx, tx, "Sales", []crm.NewStage{
-		{Name: "New"}, {Name: "Contacted"}, {Name: "Qualified"}, {Name: "Proposal"}, {Name: "Won", Kind: "won"}, {Name: "Lost", Kind: "lost"},
-	}); err != nil {
+	if _, err := crm.SeedBoard(ctx, tx, "Sales", salesStages); err != nil {
 		return err
 	}
 	chat, err := h.Inbox.Channels.Create(ctx, tx, inbox.NewChannel{
