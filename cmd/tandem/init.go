@@ -21,7 +21,7 @@ type initCmd struct {
 	Currency     string `default:"EUR" help:"ISO 4217 code of the currency that leads are valued in."`
 	Owner        string `required:"" help:"The owner's name."`
 	Email        string `required:"" help:"The e-mail address that the owner signs in with."`
-	Password     string `env:"TANDEM_OWNER_PASSWORD" help:"The owner's password, at least 12 characters; empty makes one and prints it."`
+	Password     string `env:"TANDEM_LOGIN_PASSWORD" help:"The owner's password, at least 12 characters; empty makes one and prints it."`
 }
 
 // Run makes an organization that can be worked in at once: its owner, an AI member, a

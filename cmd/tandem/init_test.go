@@ -10,7 +10,7 @@ func TestInit(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
 	args := []string{"init", "--data", dir, "--organization", "Moreau Care", "--owner", "Ada Moreau", "--email", "ada@moreau.example.com"}
-	refused(t, []string{"TANDEM_OWNER_PASSWORD=short"}, args, "password")
+	refused(t, []string{"TANDEM_LOGIN_PASSWORD=short"}, args, "password")
 
 	p := launch(t, nil, args...)
 	if code := p.ends(atMost); code != 0 {

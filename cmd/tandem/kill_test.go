@@ -191,6 +191,7 @@ func whySilent(t *testing.T, conn *pgx.Conn) string {
 		SELECT coalesce(string_agg(jsonb_pretty(jsonb_build_object(
 			'conversation', to_jsonb(c) - 'preview' - 'search',
 			'runs', (SELECT jsonb_agg(to_jsonb(r) ORDER BY r.started_at) FROM runs r WHERE r.org_id = c.org_id AND r.conversation_id = c.id),
+			'messages', (SELECT jsonb_agg(jsonb_build_object('seq', m.seq, 'sender', m.sender_kind, 'status', m.status, 'fence', m.fence, 'error', m.error) ORDER BY m.seq) FROM messages m WHERE m.org_id = c.org_id AND m.conversation_id = c.id),
 			'timers', (SELECT jsonb_agg(to_jsonb(x)) FROM timers x WHERE x.record_id = c.id),
 			'outbox', (SELECT jsonb_agg(to_jsonb(o)) FROM outbox o JOIN events e ON e.id = o.msg_id WHERE e.conversation_id = c.id),
 			'events', (SELECT jsonb_agg(e.noun || '.' || e.verb || ' ' || e.at ORDER BY e.seq) FROM events e WHERE e.org_id = c.org_id AND e.conversation_id = c.id),
@@ -198,7 +199,7 @@ func whySilent(t *testing.T, conn *pgx.Conn) string {
 			'dead', (SELECT jsonb_agg(to_jsonb(d) - 'body') FROM dead_letters d JOIN events e ON e.id = d.msg_id WHERE e.conversation_id = c.id)
 		)), E'\n'), '')
 		FROM conversations c
-		WHERE NOT EXISTS (SELECT FROM messages m WHERE m.org_id = c.org_id AND m.conversation_id = c.id AND m.kind = 'message' AND m.sender_kind = 'ai')`).Scan(&text)
+		WHERE NOT EXISTS (SELECT FROM messages m WHERE m.org_id = c.org_id AND m.conversation_id = c.id AND m.kind = 'message' AND m.sender_kind = 'ai' AND m.status <> 'cancelled')`).Scan(&text)
 	if err != nil {
 		return err.Error()
 	}
