@@ -71,7 +71,7 @@ var Topics = []string{
 // Subscription is the Runner's place on the bus. A turn runs inside its handler, so that a worker
 // that dies has not acknowledged the fact.
 func (r *Runner) Subscription() events.Subscription {
-	return events.Subscription{Name: "agents", Topics: Topics, Workers: or(r.Workers, defaultWorkers), MaxDeliver: 6, Handle: r.Wake}
+	return events.Subscription{Name: "agents", Topics: Topics, Workers: or(r.Workers, defaultWorkers), MaxDeliver: 6, Handle: r.Wake, Wants: r.wants}
 }
 
 // Watch makes running turns of this process look at their conversation as soon as a fact about it is
@@ -125,6 +125,28 @@ const sqlConversationOf = `
 SELECT conversation_id FROM messages WHERE org_id = @org AND id = @id
 UNION ALL SELECT conversation_id FROM handoffs WHERE org_id = @org AND id = @id
 UNION ALL SELECT id FROM conversations WHERE org_id = @org AND id = @id`
+
+const sqlWants = `
+SELECT c.id, coalesce(c.owner_kind = 'ai', ch.ai_member_id IS NOT NULL)
+FROM conversations c JOIN channels ch ON ch.org_id = c.org_id AND ch.id = c.channel_id
+WHERE c.org_id = @org AND c.id = (SELECT conversation_id FROM (` + sqlConversationOf + `) f LIMIT 1)`
+
+// wants reports whether the fact's conversation is an AI member's, or nobody's with one on its
+// channel. What people do among themselves costs no more than this one look.
+func (r *Runner) wants(ctx context.Context, tx pgx.Tx, f events.Fact) (yes bool, err error) {
+	var conv tandem.ID
+	err = tx.QueryRow(ctx, sqlWants, pgx.StrictNamedArgs{"org": f.Org, "id": f.Record}).Scan(&conv, &yes)
+	switch {
+	case pg.NoRows(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("find conversation of %s: %w", f.Topic, err)
+	}
+	if !yes {
+		r.nudge(events.Fact{Record: conv, Topic: "conversation."})
+	}
+	return yes, nil
+}
 
 // Wake looks at the conversation of a fact and lets its AI member answer if the contact waits and the
 // conversation is the member's, or nobody's and the channel's AI member is active. It returns when

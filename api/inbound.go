@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -74,8 +75,9 @@ func (s *server) inboundRoutes() {
 		Description: "It had been accepted before; the ids are the first answer's.",
 		Content:     map[string]*huma.MediaType{"application/json": {Schema: again}},
 	}}
+	doors := &leadDoors{m: map[tandem.ID]leadDoor{}}
 	huma.Register(s.huma, op, func(ctx context.Context, in *leadInput) (*leadOutput, error) {
-		out, err := s.acceptLead(ctx, in)
+		out, err := s.acceptLead(ctx, doors, in)
 		if err != nil {
 			p := problemOf(ctx, err)
 			logFailure(ctx, s.log, p, err)
@@ -85,7 +87,59 @@ func (s *server) inboundRoutes() {
 	})
 }
 
-func (s *server) acceptLead(ctx context.Context, in *leadInput) (*leadOutput, error) {
+// leadDoors remembers for less than a second which channel takes an organization's leads.
+// That there is none is never remembered.
+type leadDoors struct {
+	mu sync.Mutex
+	m  map[tandem.ID]leadDoor
+}
+
+type leadDoor struct {
+	channel tandem.ID
+	until   time.Time
+}
+
+const (
+	leadDoorFor = 900 * time.Millisecond
+	maxDoors    = 10_000 // organizations
+)
+
+func (d *leadDoors) of(org tandem.ID) tandem.ID {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e := d.m[org]; time.Now().Before(e.until) {
+		return e.channel
+	}
+	return ""
+}
+
+// put remembers what a query that began at asked has found.
+func (d *leadDoors) put(org, channel tandem.ID, asked time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.m) >= maxDoors {
+		clear(d.m) // the next requests ask again
+	}
+	d.m[org] = leadDoor{channel, asked.Add(leadDoorFor)}
+}
+
+// leadChannel returns the channel that takes the organization's leads.
+func (s *server) leadChannel(ctx context.Context, doors *leadDoors, org tandem.ID) (id tandem.ID, err error) {
+	if id = doors.of(org); id != "" {
+		return id, nil
+	}
+	asked := time.Now()
+	err = s.DB.Read(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		id, err = inbox.ChannelOfKind(ctx, tx, webhook.Kind.Name)
+		return err
+	})
+	if err == nil {
+		doors.put(org, id, asked)
+	}
+	return id, err
+}
+
+func (s *server) acceptLead(ctx context.Context, doors *leadDoors, in *leadInput) (*leadOutput, error) {
 	a, err := tandem.ActorFrom(ctx)
 	if err != nil {
 		return nil, err
@@ -104,11 +158,7 @@ func (s *server) acceptLead(ctx context.Context, in *leadInput) (*leadOutput, er
 		return nil, err
 	}
 	msg.Org = a.Org
-	err = s.DB.Read(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		msg.Channel, err = inbox.ChannelOfKind(ctx, tx, webhook.Kind.Name)
-		return err
-	})
-	if err != nil {
+	if msg.Channel, err = s.leadChannel(ctx, doors, a.Org); err != nil {
 		return nil, err
 	}
 	got, err := s.Deliver(ctx, msg)

@@ -184,17 +184,14 @@ func (i incoming) fast(ctx context.Context, tx pgx.Tx) (channels.Accepted, error
 
 // announce emits what happened, in one round trip.
 func (i incoming) announce(ctx context.Context, tx pgx.Tx, p applied, opened bool) error {
-	var b pgx.Batch
-	if err := i.queueEvents(ctx, &b, p, opened); err != nil {
+	var m events.Many
+	if err := i.addEvents(ctx, &m, p, opened); err != nil {
 		return err
 	}
-	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
-		return fmt.Errorf("announce inbound message: %w", err)
-	}
-	return nil
+	return m.Flush(ctx, tx)
 }
 
-func (i incoming) queueEvents(ctx context.Context, b *pgx.Batch, p applied, opened bool) error {
+func (i incoming) addEvents(ctx context.Context, m *events.Many, p applied, opened bool) error {
 	e := tandem.Event{
 		Noun: "conversation", Record: p.ConversationID, Conv: p.ConversationID, Lead: tandem.Deref(p.LeadID),
 		Actor: tandem.ActorStamp{ID: p.ContactID, Kind: tandem.Customer, Name: p.Name}, Category: "conversation", Severity: "info",
@@ -202,19 +199,19 @@ func (i incoming) queueEvents(ctx context.Context, b *pgx.Batch, p applied, open
 	switch {
 	case opened:
 		e.Verb, e.Description = "opened", p.Name+" opened a conversation on "+p.ChannelName+"."
-		if _, err := events.Queue(ctx, b, e); err != nil {
+		if err := m.Add(ctx, e); err != nil {
 			return fmt.Errorf("emit conversation.opened: %w", err)
 		}
 	case p.Was != StateOpen && p.Was != StateSpam:
 		e.Verb, e.Description = "reopened", p.Name+" wrote again, so the conversation is open."
 		e.Changes = []tandem.Change{{Field: "state", Old: p.Was, New: StateOpen}}
-		if _, err := events.Queue(ctx, b, e); err != nil {
+		if err := m.Add(ctx, e); err != nil {
 			return fmt.Errorf("emit conversation.reopened: %w", err)
 		}
 	}
 	e.Noun, e.Verb, e.Record, e.Changes = "message", "received", i.message, nil
 	e.Description = p.Name + " wrote on " + p.ChannelName + "."
-	if _, err := events.Queue(ctx, b, e); err != nil {
+	if err := m.Add(ctx, e); err != nil {
 		return fmt.Errorf("emit message.received: %w", err)
 	}
 	return nil

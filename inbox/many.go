@@ -9,6 +9,7 @@ import (
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/channels"
 	"github.com/tandemhq/tandem/crm"
+	"github.com/tandemhq/tandem/internal/events"
 )
 
 // The fast path for many messages of one organization: as quickSQL, with the messages
@@ -155,15 +156,15 @@ func quickMany(ctx context.Context, tx pgx.Tx, org tandem.ID, batch []*delivery,
 	if len(done) == 0 {
 		return nil
 	}
-	var b pgx.Batch
+	var m events.Many
 	for _, r := range done {
 		got[r.Ord] = r.accepted(all[r.Ord])
-		if err := all[r.Ord].queueEvents(onChainOf(ctx, batch[r.Ord]), &b, r.applied, false); err != nil {
+		if err := all[r.Ord].addEvents(onChainOf(ctx, batch[r.Ord]), &m, r.applied, false); err != nil {
 			return err
 		}
 	}
-	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
-		return fmt.Errorf("announce inbound messages: %w", err)
+	if err := m.Flush(ctx, tx); err != nil {
+		return err
 	}
 	fault(ctx, "ingest.applied")
 	return nil

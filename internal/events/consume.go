@@ -3,6 +3,7 @@ package events
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -30,13 +31,16 @@ type Subscription struct {
 	// Handle opens its own transactions, or calls the outside world. It may run again for the same
 	// fact after a crash, and must bear that. Exactly one of Apply and Handle is set.
 	Handle func(ctx context.Context, f Fact) error
+	// Wants, which only Handle may have beside it, reads in tx whether Handle has anything to do;
+	// a fact it does not want is remembered by the same transaction. nil wants all. It writes nothing.
+	Wants func(ctx context.Context, tx pgx.Tx, f Fact) (bool, error)
 }
 
 // Consume runs one subscription until ctx ends and then returns nil. The ctx that Apply and
 // Handle get carries Tandem itself as actor of the fact's organization, on the event's causal
 // chain. A fact that fails for good becomes a row of dead_letters and counts as processed.
 func Consume(ctx context.Context, db *pg.DB, b *bus.Bus, s Subscription) error {
-	if (s.Apply == nil) == (s.Handle == nil) {
+	if (s.Apply == nil) == (s.Handle == nil) || s.Wants != nil && s.Handle == nil {
 		return tandem.Errorf(tandem.Invalid, "The subscription %q needs exactly one of Apply and Handle.", s.Name)
 	}
 	subjects := make([]string, len(s.Topics))
@@ -95,13 +99,8 @@ func (r *reader) handle(ctx context.Context, m bus.Msg) error {
 			return r.s.Apply(ctx, tx, f)
 		})
 	}
-	var fresh bool
-	hctx := ctx
-	err = r.db.Read(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
-		hctx, fresh, err = r.look(ctx, tx, lookSQL, f)
-		return err
-	})
-	if err != nil || !fresh {
+	hctx, todo, err := r.todo(ctx, f)
+	if err != nil || !todo {
 		return err
 	}
 	if err := r.s.Handle(hctx, f); err != nil {
@@ -111,6 +110,37 @@ func (r *reader) handle(ctx context.Context, m bus.Msg) error {
 		_, err := tx.Exec(ctx, rememberSQL, pgx.StrictNamedArgs{"consumer": r.s.Name, "id": f.ID})
 		return wrap(err, "remember the fact")
 	})
+}
+
+// errWanted rolls back what a fact would be remembered by that is still to be handled.
+var errWanted = errors.New("the fact is wanted")
+
+// todo reports whether Handle is to be called, and with which ctx.
+func (r *reader) todo(ctx context.Context, f Fact) (hctx context.Context, todo bool, err error) {
+	hctx = ctx
+	if r.s.Wants == nil {
+		err = r.db.Read(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+			hctx, todo, err = r.look(ctx, tx, lookSQL, f)
+			return err
+		})
+		return hctx, todo, err
+	}
+	err = r.db.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		c, fresh, err := r.look(ctx, tx, applySQL, f)
+		if err != nil || !fresh {
+			return err
+		}
+		wanted, err := r.s.Wants(c, tx, f)
+		if err == nil && wanted {
+			hctx = c
+			return errWanted
+		}
+		return err
+	})
+	if errors.Is(err, errWanted) {
+		return hctx, true, nil
+	}
+	return hctx, false, err
 }
 
 // look runs applySQL or lookSQL: whether the fact is new to this consumer, and ctx on its event's chain.

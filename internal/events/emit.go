@@ -56,14 +56,59 @@ func Emit(ctx context.Context, tx pgx.Tx, e tandem.Event) (tandem.ID, error) {
 	return id, nil
 }
 
-// Queue is Emit as one statement of a batch, for code that writes many rows in one round trip.
-func Queue(ctx context.Context, b *pgx.Batch, e tandem.Event) (tandem.ID, error) {
-	id, args, err := emitArgs(ctx, e)
+// The same for any number of events, given as a JSON array; the outbox numbers them in its order.
+const emitManySQL = `
+	WITH given AS (
+		SELECT e.* FROM jsonb_to_recordset(@events) AS e(
+			ord int, id uuid, noun text, verb text, record uuid, actor uuid, actor_kind text, actor_name text, on_behalf uuid, changes jsonb,
+			description text, category text, severity text, conversation uuid, lead uuid, chain uuid, at timestamptz, topic text, subject text)
+	), e AS (
+		INSERT INTO events (org_id, id, noun, verb, record_id, actor_id, actor_kind, actor_name, on_behalf_of,
+		                    changes, description, category, severity, conversation_id, lead_id, chain_id, at)
+		SELECT @org, id, noun, verb, record, actor, actor_kind, actor_name, on_behalf,
+		       changes, description, category, severity, conversation, lead, chain, coalesce(at, now()) FROM given ORDER BY ord)
+	INSERT INTO outbox (org_id, msg_id, topic, subject, record_id)
+	SELECT @org, id, topic, subject, record FROM given ORDER BY ord`
+
+// Many collects events of one organization, to be emitted by one statement.
+type Many struct {
+	org  tandem.ID
+	rows []pgx.StrictNamedArgs
+}
+
+// Add is Emit, but for the database, which Flush asks.
+func (m *Many) Add(ctx context.Context, e tandem.Event) error {
+	a, err := tandem.ActorFrom(ctx)
 	if err != nil {
-		return "", err
+		return err
 	}
-	b.Queue(emitSQL, args)
-	return id, nil
+	if m.org != "" && m.org != a.Org {
+		return fmt.Errorf("emit %s: the event belongs to another organization than those before it", e.Topic())
+	}
+	_, args, err := emitArgs(ctx, e)
+	if err != nil {
+		return err
+	}
+	m.org = a.Org
+	args["ord"], args["changes"] = len(m.rows), json.RawMessage(args["changes"].(string))
+	m.rows = append(m.rows, args)
+	return nil
+}
+
+// Flush emits what was added, in its order.
+func (m *Many) Flush(ctx context.Context, tx pgx.Tx) error {
+	if len(m.rows) == 0 {
+		return nil
+	}
+	all, err := json.Marshal(m.rows)
+	if err != nil {
+		return fmt.Errorf("encode %d events: %w", len(m.rows), err)
+	}
+	if _, err := tx.Exec(ctx, emitManySQL, pgx.StrictNamedArgs{"org": m.org, "events": string(all)}); err != nil {
+		return fmt.Errorf("emit %d events: %w", len(m.rows), err)
+	}
+	m.rows = m.rows[:0]
+	return nil
 }
 
 func emitArgs(ctx context.Context, e tandem.Event) (tandem.ID, pgx.StrictNamedArgs, error) {

@@ -69,13 +69,13 @@ func emit(t *testing.T, ctx context.Context, db *pg.DB, n int) {
 	for done := 0; done < n; {
 		size := min(100, n-done)
 		tx(t, ctx, db, func(ctx context.Context, tx pgx.Tx) error {
-			b := &pgx.Batch{}
+			var m Many
 			for i := range size {
-				if _, err := Queue(ctx, b, event(done+i)); err != nil {
+				if err := m.Add(ctx, event(done+i)); err != nil {
 					return err
 				}
 			}
-			return tx.SendBatch(ctx, b).Close()
+			return m.Flush(ctx, tx)
 		})
 		done += size
 	}
