@@ -64,7 +64,7 @@ const (
 
 // Topics are the facts after which an AI member may have something to answer.
 var Topics = []string{
-	"message.received", "conversation.released", "conversation.handed_to_ai", "conversation.reopened",
+	"message.received", "message.cancelled", "conversation.released", "conversation.handed_to_ai", "conversation.reopened",
 	"handoff.rejected", "handoff.cancelled", "handoff.expired",
 }
 

@@ -19,9 +19,9 @@ import (
 
 const (
 	defaultSendTimeout = 30 * time.Second
-	dispatchGrace      = 30 * time.Second // how much longer than a send its record may take
+	dispatchGrace      = 10 * time.Second // how much longer than a send its record may take
 	maxAttempts        = 6
-	recordFor          = 20 * time.Second // how long the courier tries to record an outcome
+	recordFor          = 8 * time.Second // how long the courier tries to record an outcome
 )
 
 // Courier hands queued messages to their channels, one after the other per conversation.
@@ -125,12 +125,15 @@ func (c *Courier) address(ctx context.Context, message tandem.ID) (d destination
 
 // The one statement that lets a message out. It runs with the conversation locked, which
 // is the point where a takeover and a dispatch are put in order: an AI member's message
-// leaves only at the fence at which it was written, and nothing overtakes.
+// leaves only at the fence at which it was written, and nothing overtakes. One step further
+// with no owner means that its worker died and nobody has taken its place: what was on its
+// way may still arrive, because nobody is talked over.
 const dispatchSQL = `
 	UPDATE messages m SET status = 'dispatching', attempt = m.attempt + 1, error = ''
 	FROM conversations c
 	WHERE m.org_id = @org AND m.id = @id AND m.status = 'queued' AND c.org_id = m.org_id AND c.id = m.conversation_id
-	  AND (m.sender_kind IN ('human', 'system') OR c.fence = m.fence OR m.handoff_id IS NOT NULL)
+	  AND (m.sender_kind IN ('human', 'system') OR c.fence = m.fence OR m.handoff_id IS NOT NULL
+	       OR (c.owner_id IS NULL AND c.fence = m.fence + 1))
 	  AND NOT EXISTS (SELECT FROM messages p
 	                  WHERE p.org_id = m.org_id AND p.conversation_id = m.conversation_id AND p.seq < m.seq
 	                    AND p.status IN ('queued', 'retry_wait', 'dispatching'))
@@ -149,7 +152,7 @@ func (c *Courier) dispatch(ctx context.Context, id tandem.ID, again bool) (m Mes
 		if again {
 			timer = "redispatch"
 		}
-		if err := timers.Set(ctx, tx, timer, id, c.timeout()+dispatchGrace); err != nil {
+		if err := timers.Start(ctx, tx, timer, id, c.timeout()+dispatchGrace); err != nil {
 			return fmt.Errorf("set dispatch timer: %w", err)
 		}
 		h, seen, err := holdMessage(ctx, tx, a.Org, id)
@@ -169,9 +172,8 @@ func (c *Courier) dispatch(ctx context.Context, id tandem.ID, again bool) (m Mes
 				return fmt.Errorf("clear dispatch timer: %w", err)
 			}
 		}
-		machine := seen.Sender.Kind == tandem.AI || seen.Sender.Kind == tandem.External
-		if seen.Status == Queued && machine && seen.Fence != h.Fence && seen.HandoffID == "" {
-			return h.setStatus(ctx, tx, &seen, Cancelled, "The conversation had changed hands.")
+		if seen.Status == Queued && h.stale(seen) {
+			return h.cancelStale(ctx, tx, &seen)
 		}
 		return nil // not its turn, or already taken; whoever holds it back commands it again
 	})
@@ -259,7 +261,7 @@ func outcome(ctx context.Context, tx pgx.Tx, id tandem.ID, attempt int, sendErr 
 			return nil
 		}
 		if h.stale(m) {
-			return h.setStatus(ctx, tx, &m, Cancelled, "The conversation had changed hands.")
+			return h.cancelStale(ctx, tx, &m)
 		}
 	} else if !raises(m.Status, next) {
 		return nil // a receipt was faster
@@ -267,10 +269,24 @@ func outcome(ctx context.Context, tx pgx.Tx, id tandem.ID, attempt int, sendErr 
 	return h.setStatus(ctx, tx, &m, next, detail)
 }
 
-// stale reports whether an AI member wrote the message at a fence that has passed.
+// stale reports whether an AI member wrote the message at a fence that has passed; see
+// dispatchSQL for the one step that does not count.
 func (h *held) stale(m Message) bool {
 	machine := m.Sender.Kind == tandem.AI || m.Sender.Kind == tandem.External
-	return machine && m.Fence != h.Fence && m.HandoffID == ""
+	orphan := h.OwnerID == nil && h.Fence == m.Fence+1
+	return machine && m.Fence != h.Fence && !orphan && m.HandoffID == ""
+}
+
+// cancelStale holds a stale message back. What it answered has no answer then; the event
+// wakes the AI members, and one of them answers unless a person owns the conversation.
+func (h *held) cancelStale(ctx context.Context, tx pgx.Tx, m *Message) error {
+	if err := h.setStatus(ctx, tx, m, Cancelled, "The conversation had changed hands."); err != nil {
+		return err
+	}
+	if h.HandoffID != nil || h.ownedByPerson() {
+		return nil
+	}
+	return h.unanswered(ctx, tx)
 }
 
 // why is what the team may read about a failed send.
@@ -315,7 +331,7 @@ func requeue(ctx context.Context, tx pgx.Tx, id tandem.ID, from string) error {
 	case m.Status != from:
 		return nil
 	case h.stale(m):
-		return h.setStatus(ctx, tx, &m, Cancelled, "The conversation had changed hands.")
+		return h.cancelStale(ctx, tx, &m)
 	case m.Attempt >= maxAttempts && from == Dispatching:
 		return h.setStatus(ctx, tx, &m, Unknown, "It is not known whether the message arrived.")
 	}

@@ -27,7 +27,7 @@ import (
 // Kinds lists every kind of channel. A new adapter is one folder and one word here.
 var Kinds = []channels.Kind{webchat.Kind, webhook.Kind}
 
-const sendTimeout = 30 * time.Second
+const sendTimeout = 10 * time.Second
 
 // assemble makes the parts; nothing runs yet.
 func (h *Hub) assemble() (err error) {

@@ -26,15 +26,28 @@ const setSQL = `
 // Set arranges in tx that the handler of kind runs for record after the given time, counted
 // from the start of tx on the database's clock. A timer of the same kind and record is moved.
 func Set(ctx context.Context, tx pgx.Tx, kind string, record tandem.ID, after time.Duration) error {
+	return put(ctx, tx, setSQL, kind, record, after)
+}
+
+func put(ctx context.Context, tx pgx.Tx, sql, kind string, record tandem.ID, after time.Duration) error {
 	a, err := tandem.ActorFrom(ctx)
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, setSQL, pgx.StrictNamedArgs{"kind": kind, "org": a.Org, "record": record, "after": after.Seconds()})
+	_, err = tx.Exec(ctx, sql, pgx.StrictNamedArgs{"kind": kind, "org": a.Org, "record": record, "after": after.Seconds()})
 	if err != nil {
 		return fmt.Errorf("set timer %s: %w", kind, err)
 	}
 	return nil
+}
+
+const startSQL = `
+	INSERT INTO timers (kind, org_id, record_id, due_at) VALUES (@kind, @org, @record, now() + make_interval(secs => @after))
+	ON CONFLICT (kind, org_id, record_id) DO NOTHING`
+
+// Start is Set, but a timer of the same kind and record that runs already keeps its time.
+func Start(ctx context.Context, tx pgx.Tx, kind string, record tandem.ID, after time.Duration) error {
+	return put(ctx, tx, startSQL, kind, record, after)
 }
 
 // Clear takes the timer back in tx. One that does not exist is no error.
