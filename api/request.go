@@ -78,6 +78,9 @@ func (s *server) watched(next http.Handler) http.Handler {
 			if rec.status == 0 {
 				rec.status = http.StatusOK // nothing was written: net/http answers so
 			}
+			if rec.status >= http.StatusInternalServerError && r.Context().Err() != nil {
+				rec.status = clientGone
+			}
 			s.metrics.request(r.Method, route, rec.status, time.Since(start))
 			level := slog.LevelDebug
 			if rec.status >= http.StatusInternalServerError {
@@ -89,6 +92,10 @@ func (s *server) watched(next http.Handler) http.Handler {
 		next.ServeHTTP(rec, r)
 	})
 }
+
+// clientGone is how logs and metrics name a request whose sender did not wait for the answer,
+// as web servers commonly do. Nobody receives it.
+const clientGone = 499
 
 // secured sets the headers that every answer of the API carries.
 func secured(next http.Handler) http.Handler {
