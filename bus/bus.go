@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -275,7 +276,8 @@ func (b *Bus) Close(ctx context.Context) error {
 	lose()
 	err := b.stopServer(ctx)
 	if b.lock != nil {
-		err = errors.Join(err, b.lock.Close()) // closing releases the lock
+		// Closing alone would not be enough: a child that is just being forked shares the lock until its exec.
+		err = errors.Join(err, syscall.Flock(int(b.lock.Fd()), syscall.LOCK_UN), b.lock.Close())
 	}
 	return err
 }

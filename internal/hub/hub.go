@@ -255,7 +255,8 @@ func (h *Hub) stop(ctx context.Context) error {
 		errs = append(errs, h.cluster.stop(ctx))
 	}
 	if h.lock != nil {
-		errs = append(errs, h.lock.Close())
+		// Closing alone would not be enough: a child that is just being forked shares the lock until its exec.
+		errs = append(errs, syscall.Flock(int(h.lock.Fd()), syscall.LOCK_UN), h.lock.Close())
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("stop: %w", err)

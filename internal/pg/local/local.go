@@ -80,7 +80,7 @@ func Start(ctx context.Context, opt Options) (_ *Server, err error) {
 	}
 	defer func() {
 		if err != nil {
-			s.lock.Close()
+			s.unlock()
 		}
 	}()
 	version, err := s.chooseBinaries()
@@ -132,13 +132,20 @@ func (s *Server) Exited() <-chan struct{} { return s.exited }
 // Stopping twice, or after the server ended by itself, is fine.
 func (s *Server) Stop(ctx context.Context) error {
 	s.stopOnce.Do(func() {
-		defer s.lock.Close()
+		defer s.unlock()
 		s.stopErr = s.shutDown(ctx)
 		if s.sock != filepath.Join(s.opt.Dir, "sock") {
 			os.RemoveAll(s.sock)
 		}
 	})
 	return s.stopErr
+}
+
+// unlock gives the directory back. Closing alone would not be enough: a child that another goroutine is
+// just forking shares the lock until its exec.
+func (s *Server) unlock() {
+	_ = syscall.Flock(int(s.lock.Fd()), syscall.LOCK_UN)
+	s.lock.Close()
 }
 
 func (s *Server) shutDown(ctx context.Context) error {

@@ -115,6 +115,20 @@ func TestSecondStartIsRefused(t *testing.T) {
 	}
 }
 
+// A child that is being forked shares every open file until its exec, the lock's too. It must not keep the directory.
+func TestStopFreesTheLockThatAChildShares(t *testing.T) {
+	t.Parallel()
+	dir := clusterDir(t)
+	s := start(t, dir)
+	shared, err := syscall.Dup(int(s.lock.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(shared)
+	stop(t, s)
+	stop(t, start(t, dir))
+}
+
 func TestServerKilledRecovers(t *testing.T) {
 	t.Parallel()
 	dir := clusterDir(t)
