@@ -16,7 +16,7 @@ const (
 	// MaxText is the longest message of a visitor, in characters.
 	MaxText = 8000
 
-	maxMessageBody = 128 << 10 // 8,000 characters, each escaped as \uXXXX\uXXXX, and the frame
+	maxMessageBody = 128 << 10 // 8,000 characters, each written as two JSON escapes of six bytes, and the frame
 	maxSmallBody   = 4 << 10
 	maxPage        = 200
 )
