@@ -190,6 +190,9 @@ func embedPassages(ctx context.Context, e llm.Embedder, title string, passages [
 		if err == nil && len(v) == len(texts) {
 			return e, v, nil
 		}
+		if ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		}
 		slog.WarnContext(ctx, "embedder failed, indexing with the built-in one", "embedder", e.Name(), "err", err)
 	}
 	builtin := llm.HashedNgrams{}

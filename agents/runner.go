@@ -271,7 +271,7 @@ func (r *Runner) beat(ctx context.Context, cancel context.CancelCauseFunc, w *wo
 		case errors.Is(err, inbox.ErrFenceMoved), errors.Is(err, inbox.ErrSuperseded):
 			cancel(err)
 			return
-		default:
+		case ctx.Err() == nil:
 			r.log().WarnContext(ctx, "heartbeat failed", "run", w.Run, "err", err)
 		}
 	}

@@ -331,7 +331,7 @@ func (w *work) refusal(ctx context.Context, err error, tool string) (string, err
 		return text, err
 	case tandem.KindOf(err) == tandem.Unavailable:
 		return text, err
-	case tandem.KindOf(err) == tandem.Internal:
+	case tandem.KindOf(err) == tandem.Internal && ctx.Err() == nil:
 		w.r.log().ErrorContext(ctx, "tool failed", "tool", tool, "run", w.Run, "err", err)
 	}
 	if tool == replyTool || tool == handoffTool {

@@ -68,6 +68,9 @@ func (b *Bus) Run(ctx context.Context) error {
 		lastRestart = time.Now()
 		if err := b.restartServer(ctx); err != nil {
 			b.noteProbe(err)
+			if ctx.Err() != nil {
+				return nil
+			}
 			b.log.ErrorContext(ctx, "the embedded message server does not come back", "err", err)
 			continue
 		}

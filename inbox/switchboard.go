@@ -341,6 +341,9 @@ func (s *Switchboard) refresh(ctx context.Context, subscribed map[tandem.ID]func
 		case tandem.NotFound, tandem.Unavailable:
 			continue // paused, or gone; a database that is away shows itself elsewhere
 		}
+		if err != nil && ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
 			s.in.o.Logger.WarnContext(ctx, "open channel", "channel", d.RecordID, "err", err)
 			continue

@@ -262,9 +262,9 @@ func (d *Drain) sealRows(ctx context.Context, rows []outboxRow) {
 	if len(perOrg) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, statementLimit)
+	limited, cancel := context.WithTimeout(ctx, statementLimit)
 	defer cancel()
-	err := d.DB.Global(ctx, func(ctx context.Context, tx pgx.Tx) error {
+	err := d.DB.Global(limited, func(ctx context.Context, tx pgx.Tx) error {
 		for org, ids := range perOrg {
 			if err := pg.EnterOrg(ctx, tx, org); err != nil {
 				return err
@@ -277,7 +277,9 @@ func (d *Drain) sealRows(ctx context.Context, rows []outboxRow) {
 	})
 	if err != nil {
 		d.unsealed = true
-		d.Logger.WarnContext(ctx, "events not sealed yet", "err", err)
+		if ctx.Err() == nil { // the next start seals them anyway
+			d.Logger.WarnContext(ctx, "events not sealed yet", "err", err)
+		}
 	}
 }
 

@@ -27,7 +27,7 @@ func (d *Drain) reconcile(ctx context.Context) error {
 	}
 	if d.unsealed {
 		err := d.sealAll(ctx)
-		if err != nil { // no reason to keep facts from travelling: their rows wait for the seal
+		if err != nil && ctx.Err() == nil { // no reason to keep facts from travelling: their rows wait for the seal
 			d.Logger.WarnContext(ctx, "events not sealed yet", "err", err)
 		}
 		d.unsealed = err != nil
