@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -36,24 +37,35 @@ type cli struct {
 
 // place is where the data is and how to reach what is outside: shared by all commands that start something.
 type place struct {
-	Data        string   `help:"Directory for the private database, the embedded bus and the keys." default:"data" env:"TANDEM_DATA" type:"path"`
-	HTTP        string   `help:"Address to listen on." default:"127.0.0.1:8080" env:"TANDEM_HTTP"`
-	DatabaseURL string   `name:"database-url" help:"Your own PostgreSQL, as the application role; empty runs a private one." env:"TANDEM_DATABASE_URL"`
-	MigrateURL  string   `name:"migrate-url" help:"The same database as the role that owns the schema: migrations are applied at start." env:"TANDEM_MIGRATE_URL"`
-	NATSURL     string   `name:"nats-url" help:"Your own NATS with JetStream; empty embeds one." env:"TANDEM_NATS_URL"`
-	Replicas    int      `name:"nats-replicas" help:"Copies that your JetStream cluster keeps." default:"1" env:"TANDEM_NATS_REPLICAS"`
-	Roles       []string `help:"This process's share of the work: api, channels, agents, jobs." default:"api,channels,agents,jobs" env:"TANDEM_ROLES"`
-	MasterKey   string   `name:"master-key" help:"64 hex digits that seal secrets; several processes share one. Empty keeps a generated one in the data directory." env:"TANDEM_MASTER_KEY"`
-	Allow       []string `name:"allow-private" help:"Private networks that models and webhooks may be on, such as 10.0.0.5:11434." env:"TANDEM_ALLOW_PRIVATE"`
-	Proxies     []string `name:"trusted-proxies" help:"Networks of your reverse proxies, such as 10.0.0.0/24: only their X-Forwarded-For is believed." env:"TANDEM_TRUSTED_PROXIES"`
-	LogLevel    string   `name:"log-level" help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error" env:"TANDEM_LOG_LEVEL"`
-	LogFormat   string   `name:"log-format" help:"text or json." default:"text" enum:"text,json" env:"TANDEM_LOG_FORMAT"`
+	Data        string        `help:"Directory for the private database, the embedded bus and the keys." default:"data" env:"TANDEM_DATA" type:"path"`
+	HTTP        string        `help:"Address to listen on." default:"127.0.0.1:8080" env:"TANDEM_HTTP"`
+	DatabaseURL string        `name:"database-url" help:"Your own PostgreSQL, as the application role; empty runs a private one." env:"TANDEM_DATABASE_URL"`
+	MigrateURL  string        `name:"migrate-url" help:"The same database as the role that owns the schema: migrations are applied at start." env:"TANDEM_MIGRATE_URL"`
+	NATSURL     string        `name:"nats-url" help:"Your own NATS with JetStream; empty embeds one." env:"TANDEM_NATS_URL"`
+	Replicas    int           `name:"nats-replicas" help:"Copies that your JetStream cluster keeps." default:"1" env:"TANDEM_NATS_REPLICAS"`
+	Roles       []string      `help:"This process's share of the work: api, channels, agents, jobs." default:"api,channels,agents,jobs" env:"TANDEM_ROLES"`
+	MasterKey   string        `name:"master-key" help:"64 hex digits that seal secrets; several processes share one. Empty keeps a generated one in the data directory." env:"TANDEM_MASTER_KEY"`
+	Allow       []string      `name:"allow-private" help:"Private networks that models and webhooks may be on, such as 10.0.0.5:11434." env:"TANDEM_ALLOW_PRIVATE"`
+	Proxies     []string      `name:"trusted-proxies" help:"Networks of your reverse proxies, such as 10.0.0.0/24: only their X-Forwarded-For is believed." env:"TANDEM_TRUSTED_PROXIES"`
+	Inbound     int           `name:"inbound-per-minute" help:"Leads that one API key may post in a minute; 0 means 6000." env:"TANDEM_INBOUND_PER_MINUTE"`
+	Lease       time.Duration `help:"How long an AI member's turn may go without a sign of life before another process takes it over." default:"30s" env:"TANDEM_LEASE"`
+	LogLevel    string        `name:"log-level" help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error" env:"TANDEM_LOG_LEVEL"`
+	LogFormat   string        `name:"log-format" help:"text or json." default:"text" enum:"text,json" env:"TANDEM_LOG_FORMAT"`
 }
+
+// minLease is the shortest lease that heartbeats over a local database can hold.
+const minLease = 300 * time.Millisecond
 
 func (p place) config(errw io.Writer) (hub.Config, error) {
 	c := hub.Config{
 		Data: p.Data, HTTP: p.HTTP, DatabaseURL: p.DatabaseURL, MigrateURL: p.MigrateURL, NATSURL: p.NATSURL,
-		Replicas: p.Replicas, MasterKey: p.MasterKey, Logger: p.logger(errw),
+		Replicas: p.Replicas, MasterKey: p.MasterKey, InboundPerMinute: p.Inbound, Lease: p.Lease, Logger: p.logger(errw),
+	}
+	if p.Inbound < 0 {
+		return c, tandem.Errorf(tandem.Invalid, "--inbound-per-minute must not be negative.")
+	}
+	if p.Lease < minLease {
+		return c, tandem.Errorf(tandem.Invalid, "--lease must be at least %s.", minLease)
 	}
 	for _, r := range p.Roles {
 		c.Roles = append(c.Roles, hub.Role(r))

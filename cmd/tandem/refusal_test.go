@@ -66,6 +66,8 @@ func TestWrongConfigurationIsOneSentence(t *testing.T) {
 		"master key too short":    {nil, []string{"serve", "--master-key", "abcd"}, []string{"--master-key", "64"}},
 		"migrate URL alone":       {nil, []string{"serve", "--migrate-url", dsn}, []string{"--database-url"}},
 		"private network":         {nil, []string{"serve", "--allow-private", "everything"}, []string{"--allow-private", "everything"}},
+		"rate below zero":         {nil, []string{"serve", "--inbound-per-minute=-1"}, []string{"--inbound-per-minute"}},
+		"lease too short":         {nil, []string{"serve", "--lease", "1ms"}, []string{"--lease", "300ms"}},
 		"log level":               {nil, []string{"serve", "--log-level", "loud"}, []string{"--log-level", "debug"}},
 		"data is a file":          {nil, []string{"serve", "--data", file}, []string{file}},
 		"no PostgreSQL":           {[]string{"TANDEM_PG_BIN=" + t.TempDir()}, []string{"serve", "--data", filepath.Join(dataDir(t), "d"), "--http", "127.0.0.1:0"}, []string{"TANDEM_PG_BIN"}},
