@@ -1,15 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os/exec"
 	"strings"
 	"time"
+
+	"github.com/tandemhq/tandem/tools/cleanroom"
 )
 
 // goTest runs every Go test with the race detector and records them as one step.
@@ -19,7 +19,7 @@ func (b *bench) goTest(ctx context.Context) {
 	}
 	began := time.Now()
 	cmd := exec.CommandContext(ctx, "go", "test", "-race", "-shuffle=on", "-json", "-timeout=15m", "./...")
-	b.prepare(".")(cmd)
+	b.room.Prepare(".")(cmd)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	var tally goTally
@@ -34,17 +34,6 @@ func (b *bench) goTest(ctx context.Context) {
 	b.record(r)
 }
 
-// goEvent is a line of go test -json.
-type goEvent struct {
-	Action      string
-	Package     string
-	ImportPath  string // of build output
-	Test        string
-	Output      string
-	FailedBuild string
-	Elapsed     float64
-}
-
 // goTally counts tests, subtests included, and keeps the output of those that have not passed.
 type goTally struct {
 	passed, failed, skipped int
@@ -56,27 +45,10 @@ type goTally struct {
 
 func (g *goTally) read(events io.Reader) error {
 	g.output, g.failedTests = map[string]*strings.Builder{}, map[string]int{}
-	lines := bufio.NewReader(events)
-	for {
-		line, err := lines.ReadBytes('\n')
-		var e goEvent
-		if len(line) > 0 {
-			if json.Unmarshal(line, &e) == nil {
-				g.add(e)
-			} else {
-				g.failures = append(g.failures, string(line)) // not an event: go itself speaks
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read the output of go test: %w", err)
-		}
-	}
+	return cleanroom.ReadEvents(events, g.add, func(line string) { g.failures = append(g.failures, line) })
 }
 
-func (g *goTally) add(e goEvent) {
+func (g *goTally) add(e cleanroom.TestEvent) {
 	pkg := e.Package
 	if pkg == "" {
 		pkg = e.ImportPath
@@ -88,7 +60,7 @@ func (g *goTally) add(e goEvent) {
 			g.output[key] = &strings.Builder{}
 		}
 		g.output[key].WriteString(e.Output)
-		g.figures = append(g.figures, figuresIn(e.Output)...)
+		g.figures = append(g.figures, cleanroom.FiguresIn(e.Output)...)
 	case "pass":
 		if e.Test != "" {
 			g.passed++
@@ -97,13 +69,13 @@ func (g *goTally) add(e goEvent) {
 	case "skip":
 		if e.Test != "" {
 			g.skipped++
-			g.notes = append(g.notes, fmt.Sprintf("%s %s: %s", shortPackage(pkg), e.Test, skipReason(g.take(key))))
+			g.notes = append(g.notes, fmt.Sprintf("%s %s: %s", cleanroom.ShortPackage(pkg), e.Test, cleanroom.SkipReason(g.take(key))))
 		}
 	case "fail":
 		if e.Test != "" {
 			g.failed++
 			g.failedTests[pkg]++
-			g.failures = append(g.failures, shortPackage(pkg)+" "+e.Test+"\n"+g.take(key))
+			g.failures = append(g.failures, cleanroom.ShortPackage(pkg)+" "+e.Test+"\n"+g.take(key))
 			return
 		}
 		g.failPackage(pkg, e.FailedBuild)
@@ -125,7 +97,7 @@ func (g *goTally) failPackage(pkg, failedBuild string) {
 			}
 		}
 	}
-	g.failures = append(g.failures, shortPackage(pkg)+"\n"+text)
+	g.failures = append(g.failures, cleanroom.ShortPackage(pkg)+"\n"+text)
 }
 
 func (g *goTally) take(key string) string {
@@ -150,26 +122,4 @@ func (g *goTally) result(err error, stderr string) result {
 		r.failed, r.output = 1, "go test ran no test"
 	}
 	return r
-}
-
-// skipReason is what a skipped test said, without the framework's lines around it.
-func skipReason(text string) string {
-	var reason []string
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "=== ") || strings.HasPrefix(line, "--- ") {
-			continue
-		}
-		if i := strings.Index(line, ".go:"); i > 0 {
-			if _, said, ok := strings.Cut(line[i:], ": "); ok {
-				line = said
-			}
-		}
-		reason = append(reason, line)
-	}
-	return strings.Join(reason, " ")
-}
-
-func shortPackage(pkg string) string {
-	return strings.TrimPrefix(pkg, "github.com/tandemhq/tandem/")
 }

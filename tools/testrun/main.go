@@ -19,13 +19,12 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tandemhq/tandem/internal/pg/local"
-	"github.com/tandemhq/tandem/internal/pg/pgtest"
+	"github.com/tandemhq/tandem/tools/cleanroom"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	adoptOrphans()
+	cleanroom.AdoptOrphans()
 	code := run(ctx, os.Stdout)
 	stop()
 	os.Exit(code)
@@ -33,9 +32,7 @@ func main() {
 
 // bench is what the steps of a run share.
 type bench struct {
-	root string   // the repository
-	tmp  string   // removed at the end; other accounts may pass through it
-	env  []string // for every command
+	room *cleanroom.Room
 	out  io.Writer
 
 	mu      sync.Mutex // guards out and results
@@ -44,64 +41,26 @@ type bench struct {
 
 func run(ctx context.Context, out io.Writer) int {
 	began := time.Now()
-	b, err := newBench(out)
+	room, err := cleanroom.Open("tandem-make-test-")
 	if err != nil {
 		fmt.Fprintln(out, "testrun:", err)
 		return 1
 	}
-	defer os.RemoveAll(b.tmp)
-	stopPostgres, err := b.startPostgres(ctx)
+	defer room.Close()
+	b := &bench{room: room, out: out}
+	stopPostgres, err := room.StartPostgres(ctx)
 	if err != nil {
 		b.record(result{name: "PostgreSQL", failed: 1, output: err.Error()})
 	} else {
 		b.steps(ctx)
-		stopPostgres()
+		if err := stopPostgres(); err != nil {
+			fmt.Fprintln(out, "testrun:", err)
+		}
 	}
-	for _, name := range endOrphans() {
+	for _, name := range cleanroom.EndOrphans() {
 		b.record(result{name: "left running and ended: " + name})
 	}
 	return b.summarize(ctx, time.Since(began))
-}
-
-func newBench(out io.Writer) (*bench, error) {
-	root, err := os.Getwd()
-	if err != nil {
-		return nil, fmt.Errorf("find the repository: %w", err)
-	}
-	if _, err := os.Stat(filepath.Join(root, "go.mod")); err != nil {
-		return nil, fmt.Errorf("run it from the repository's root: %w", err)
-	}
-	tmp, err := os.MkdirTemp("", "tandem-make-test-")
-	if err != nil {
-		return nil, fmt.Errorf("make a temporary folder: %w", err)
-	}
-	// PostgreSQL, and that of the program under test, may run under another account.
-	for _, dir := range []string{tmp, filepath.Join(tmp, "e2e")} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, fmt.Errorf("make a temporary folder: %w", err)
-		}
-		if err := os.Chmod(dir, 0o755); err != nil {
-			return nil, fmt.Errorf("open a temporary folder: %w", err)
-		}
-	}
-	return &bench{root: root, tmp: tmp, out: out, env: append(os.Environ(), "CI=true", "NO_COLOR=1", "FORCE_COLOR=0")}, nil
-}
-
-// startPostgres starts the cluster that all Go test processes share and names it in their environment.
-func (b *bench) startPostgres(ctx context.Context) (stop func(), err error) {
-	dir := filepath.Join(b.tmp, "postgres")
-	server, err := local.Start(ctx, pgtest.ServerOptions(dir))
-	if err != nil {
-		return nil, err
-	}
-	b.env = append(b.env, "TANDEM_TEST_PG="+dir)
-	return func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		if err := server.Stop(ctx); err != nil {
-			fmt.Fprintln(b.out, "testrun:", err)
-		}
-	}, nil
 }
 
 // steps runs everything. The web app is built first, because one Go package embeds its output.
@@ -115,6 +74,7 @@ func (b *bench) steps(ctx context.Context) {
 		func() {
 			b.command(ctx, "go vet", ".", output("go", "vet", "./..."))
 			b.command(ctx, "staticcheck", ".", output("go", "tool", "-modfile=tools/staticcheck/go.mod", "staticcheck", "./..."))
+			b.tagged(ctx)
 			b.goTest(ctx)
 		},
 		func() {
@@ -133,22 +93,39 @@ func (b *bench) steps(ctx context.Context) {
 	case os.Getenv("CHROMIUM") == "":
 		b.record(result{name: "end-to-end", failed: 1, output: "No Chromium was found: run scripts/setup --browser."})
 	case b.command(ctx, "build", ".", output("go", "build", "-o", "bin/tandem", "./cmd/tandem")):
-		b.env = append(b.env, "TANDEM_BIN="+filepath.Join(b.root, "bin", "tandem"), "TMPDIR="+filepath.Join(b.tmp, "e2e"))
+		dir, err := b.room.Folder("e2e")
+		if err != nil {
+			b.record(result{name: "end-to-end", failed: 1, output: err.Error()})
+			return
+		}
+		b.room.Env = append(b.room.Env, "TANDEM_BIN="+filepath.Join(b.room.Root, "bin", "tandem"), "TMPDIR="+dir)
 		b.vitest(ctx, "end-to-end", "vitest.e2e.config.ts")
 	default:
 		b.skip("end-to-end", "the program did not build")
 	}
 }
 
+// tagged looks at what is built only with a tag, so that it does not rot: the proving ground and the deliberate defects.
+func (b *bench) tagged(ctx context.Context) {
+	proving := []string{"./tools/..."}
+	if _, err := os.Stat(filepath.Join(b.room.Root, "internal", "prove")); err == nil {
+		proving = append(proving, "./internal/prove/...")
+	}
+	b.command(ctx, "vet -tags prove", ".", output("go", append([]string{"vet", "-tags=prove"}, proving...)...))
+	b.command(ctx, "staticcheck -tags prove", ".",
+		output("go", append([]string{"tool", "-modfile=tools/staticcheck/go.mod", "staticcheck", "-tags=prove"}, proving...)...))
+	b.command(ctx, "vet -tags mutant", ".", output("go", "vet", "-tags=mutant", "./..."))
+}
+
 // unformatted lists the Go files that gofumpt would change; any is a failure.
 func (b *bench) unformatted(ctx context.Context, prepare func(*exec.Cmd)) (string, error) {
 	args := []string{"tool", "-modfile=tools/gofumpt/go.mod", "gofumpt", "-l"}
-	err := filepath.WalkDir(b.root, func(path string, entry os.DirEntry, err error) error {
+	err := filepath.WalkDir(b.room.Root, func(path string, entry os.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		name := entry.Name()
-		if entry.IsDir() && (name == "node_modules" || path == filepath.Join(b.root, "data") || strings.HasPrefix(name, ".")) && path != b.root {
+		if entry.IsDir() && (name == "node_modules" || path == filepath.Join(b.room.Root, "data") || strings.HasPrefix(name, ".")) && path != b.room.Root {
 			return filepath.SkipDir
 		}
 		if !entry.IsDir() && strings.HasSuffix(name, ".go") {

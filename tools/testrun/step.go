@@ -5,11 +5,10 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
-	"path/filepath"
-	"regexp"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/tandemhq/tandem/tools/cleanroom"
 )
 
 // result is what one step came to.
@@ -41,24 +40,13 @@ func (b *bench) command(ctx context.Context, name, dir string, do job) (ok bool)
 		return false
 	}
 	began := time.Now()
-	out, err := do(ctx, b.prepare(dir))
-	r := result{name: name, passed: 1, took: time.Since(began), figures: figuresIn(out)}
+	out, err := do(ctx, b.room.Prepare(dir))
+	r := result{name: name, passed: 1, took: time.Since(began), figures: cleanroom.FiguresIn(out)}
 	if err != nil {
 		r.passed, r.failed, r.output = 0, 1, strings.TrimRight(out, "\n")+"\n"+err.Error()
 	}
 	b.record(r)
 	return err == nil
-}
-
-// prepare returns what every command gets: a process group of its own, so that all it started can be ended with it.
-func (b *bench) prepare(dir string) func(*exec.Cmd) {
-	return func(cmd *exec.Cmd) {
-		cmd.Dir = filepath.Join(b.root, dir)
-		cmd.Env = b.env
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-		cmd.WaitDelay = 10 * time.Second
-	}
 }
 
 func (b *bench) skip(name, reason string) {
@@ -77,7 +65,7 @@ func (b *bench) record(r result) {
 	case r.passed == 0:
 		mark = "-"
 	}
-	fmt.Fprintf(b.out, "%-5s %-14s %6.1fs", mark, r.name, r.took.Seconds())
+	fmt.Fprintf(b.out, "%-5s %-24s %6.1fs", mark, r.name, r.took.Seconds())
 	if r.passed+r.failed > 1 {
 		fmt.Fprintf(b.out, "  %d passed, %d failed", r.passed, r.failed)
 	}
@@ -118,18 +106,6 @@ func section(out interface{ Write([]byte) (int, error) }, title string, lines []
 	for _, line := range lines {
 		fmt.Fprintln(out, "  "+line)
 	}
-}
-
-// figure is a line that a test logged for the summary. The testing package puts file and line before it.
-var figure = regexp.MustCompile(`^\s*(?:\S+\.go:\d+: )?figure: *(.+)$`)
-
-func figuresIn(text string) (found []string) {
-	for line := range strings.Lines(text) {
-		if m := figure.FindStringSubmatch(strings.TrimRight(line, "\r\n")); m != nil {
-			found = append(found, m[1])
-		}
-	}
-	return found
 }
 
 // maxShown bounds the output that a failure shows; the end of it is kept, where the reason usually is.

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/tandemhq/tandem/tools/cleanroom"
 )
 
 // vitestReport is what we read of vitest's JSON report.
@@ -31,9 +33,9 @@ func (b *bench) vitest(ctx context.Context, name, config string) {
 		return
 	}
 	began := time.Now()
-	path := filepath.Join(b.tmp, config+".json")
-	out, err := output("node_modules/.bin/vitest", "run", "--config", config, "--reporter=default", "--reporter=json", "--outputFile.json="+path)(ctx, b.prepare("web"))
-	r := result{name: name, output: out, figures: figuresIn(out)}
+	path := filepath.Join(b.room.Tmp, config+".json")
+	out, err := output("node_modules/.bin/vitest", "run", "--config", config, "--reporter=default", "--reporter=json", "--outputFile.json="+path)(ctx, b.room.Prepare("web"))
+	r := result{name: name, output: out, figures: cleanroom.FiguresIn(out)}
 	var report vitestReport
 	content, readErr := os.ReadFile(path)
 	if readErr == nil {

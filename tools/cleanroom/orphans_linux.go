@@ -1,4 +1,4 @@
-package main
+package cleanroom
 
 import (
 	"bytes"
@@ -12,13 +12,13 @@ import (
 
 const prSetChildSubreaper = 36
 
-// adoptOrphans makes this process the parent of every descendant whose own parent ends, so that endOrphans finds them.
-func adoptOrphans() {
+// AdoptOrphans makes this process the parent of every descendant whose own parent ends, so that EndOrphans finds them.
+func AdoptOrphans() {
 	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0)
 }
 
-// endOrphans ends whatever the steps left running and returns the names. It is called when no step and no server runs.
-func endOrphans() (names []string) {
+// EndOrphans ends whatever the steps left running and returns the names. It is called when no step and no server runs.
+func EndOrphans() (names []string) {
 	for try := 0; ; try++ {
 		children := descendants(os.Getpid())
 		if len(children) == 0 {
