@@ -162,6 +162,7 @@ func (s *server) routes() {
 	s.authRoutes()
 	s.conversationRoutes()
 	s.handoffRoutes()
+	s.letterRoutes()
 	s.contactRoutes()
 	s.leadRoutes()
 	s.memberRoutes()

@@ -43,6 +43,10 @@ var bodies = map[string]string{
 	"post-handoffs-id-accept":          `{}`,
 	"post-handoffs-id-reject":          `{"reason":"a stranger's reason"}`,
 	"post-handoffs-id-cancel":          `{"reason":"a stranger's reason"}`,
+	"get-dead-letters":                 ``,
+	"get-dead-letters-id":              ``,
+	"post-dead-letters-id-requeue":     `{}`,
+	"delete-dead-letters-id":           ``,
 	"get-contacts":                     ``,
 	"get-contacts-id":                  ``,
 	"get-leads":                        ``,
@@ -199,7 +203,7 @@ func furnish(t *testing.T, h *tandemtest.Hub, o tandemtest.Org) []tandem.ID {
 			pgx.StrictNamedArgs{"org": o.ID, "id": run, "conv": lead.Conversation.ID, "ai": o.AI.ID, "mark": victimMark})
 		return err
 	})
-	ids = append(ids, run)
+	ids = append(ids, run, deadLetter(h, o.ID, victimMark))
 	// What Tandem itself still does for the organization must be over before its rows are compared.
 	h.Eventually(20*time.Second, "the organization is at rest", func() bool {
 		var busy bool
@@ -212,6 +216,17 @@ func furnish(t *testing.T, h *tandemtest.Hub, o tandemtest.Org) []tandem.ID {
 		return !busy
 	})
 	return ids
+}
+
+// deadLetter keeps a fact that no part of Tandem would understand.
+func deadLetter(h *tandemtest.Hub, org tandem.ID, mark string) tandem.ID {
+	id := tandem.NewID()
+	h.In(org, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO dead_letters (org_id, id, consumer, msg_id, subject, body, error, tries)
+			VALUES (@org, @id, 'courier', @id, 'out.unknown', 'no fact', @error, 5)`, pgx.StrictNamedArgs{"org": org, "id": id, "error": mark + " failed"})
+		return err
+	})
+	return id
 }
 
 // checksums is a hash of all rows of the organization, per table.

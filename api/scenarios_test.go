@@ -191,6 +191,17 @@ var scenarios = []scenario{
 	{op: "post-auth-logout", key: "none", status: 401},
 	{op: "get-live", key: "none", status: 401},
 	{op: "get-live", query: "?last_event_id=x", status: 422},
+
+	{op: "get-dead-letters", status: 200, has: []string{`"error":"one failed"`, `"tries":5`}},
+	{op: "get-dead-letters", query: "?cursor=nonsense", status: 422, has: []string{`"field":"cursor"`}},
+	{op: "get-dead-letters-id", id: "letter", status: 200, has: []string{`"consumer":"courier"`, `"topic":"out.unknown"`}},
+	{op: "get-dead-letters-id", id: "nobody", status: 404},
+	{op: "post-dead-letters-id-requeue", id: "letter", key: "second", body: `{}`, status: 403},
+	{op: "post-dead-letters-id-requeue", id: "nobody", body: `{}`, status: 404},
+	{op: "post-dead-letters-id-requeue", id: "letter", body: `{}`, status: 202, event: "dead_letter.requeued"},
+	{op: "delete-dead-letters-id", id: "letter2", key: "viewer", status: 403},
+	{op: "delete-dead-letters-id", id: "letter2", status: 204, event: "dead_letter.discarded"},
+	{op: "delete-dead-letters-id", id: "letter2", status: 404},
 }
 
 // streams are the operations whose answer never ends; TestLive has their success.
@@ -278,7 +289,7 @@ func newWorld(t *testing.T, h *tandemtest.Hub) *world {
 		return err
 	})
 	for name, id := range map[string]tandem.ID{
-		"colleague": w.colleague.ID, "ai": w.AI.ID, "board": w.Board.ID, "stage": w.Board.Stages[0].ID, "chat": w.Chat.ID, "nobody": tandem.NewID(),
+		"letter": deadLetter(h, w.ID, "one"), "letter2": deadLetter(h, w.ID, "two"), "colleague": w.colleague.ID, "ai": w.AI.ID, "board": w.Board.ID, "stage": w.Board.Stages[0].ID, "chat": w.Chat.ID, "nobody": tandem.NewID(),
 	} {
 		w.ids[name] = string(id)
 	}

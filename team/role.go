@@ -10,6 +10,7 @@ import (
 var Permissions = []string{
 	"board:read", "channel:read", "channel:write", "contact:read", "contact:write",
 	"conversation:claim", "conversation:read", "conversation:reply", "conversation:takeover",
+	"dead_letter:read", "dead_letter:write",
 	"handoff:decide", "handoff:request", "inbound:write", "knowledge:read", "knowledge:write",
 	"lead:read", "lead:write", "member:read", "member:write", "run:read",
 }
@@ -27,7 +28,7 @@ const (
 var roles = map[string]map[string]bool{
 	Owner:  only(func(string) bool { return true }),
 	Admin:  only(func(string) bool { return true }),
-	Agent:  only(func(p string) bool { return p != "member:write" && p != "channel:write" }),
+	Agent:  only(func(p string) bool { return p != "member:write" && p != "channel:write" && p != "dead_letter:write" }),
 	Viewer: only(func(p string) bool { return strings.HasSuffix(p, ":read") }),
 	AIRole: only(func(p string) bool {
 		return slices.Contains([]string{

@@ -70,6 +70,7 @@ func (h *Hub) startRoles(context.Context) error {
 	relay.run("batcher", h.Batcher.Run)
 	consume := func(cr *crew, s events.Subscription) {
 		cr.run(s.Name, func(ctx context.Context) error { return events.Consume(ctx, h.DB, h.Bus, s) })
+		cr.run(s.Name+" again", func(ctx context.Context) error { return h.redeliver(ctx, s) })
 	}
 	if c.has(RoleJobs) {
 		relay.run("drain", h.Drain.Run)
