@@ -5,13 +5,16 @@ STATICCHECK := go tool -modfile=tools/staticcheck/go.mod staticcheck
 GO_FILES     = $(shell find . \( -name node_modules -o -path ./data \) -prune -o -name '*.go' -print)
 
 .DEFAULT_GOAL := help
-.PHONY: run test build web fmt lint clean help
+.PHONY: run test bench build web fmt lint clean help
 
 run: ## install what is missing, build, and start Tandem with demo data (DATA=dir; default data)
 	@DATA="$(DATA)" exec scripts/run
 
 test: ## everything: formatting, vet, staticcheck, Go tests with the race detector, web tests, end-to-end test
 	@exec scripts/test
+
+bench: ## speed and size against the limits of this machine (QUICK=1: under two minutes; JSON=file)
+	@go run ./tools/bench all $(if $(QUICK),--quick) $(if $(JSON),--json=$(JSON))
 
 build: ## bin/tandem with the web app inside
 	@exec scripts/build

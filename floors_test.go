@@ -18,8 +18,10 @@ var floors = map[string]int{
 	"inbox": 5, "agents/rules": 5, "agents/agenttest": 5,
 	"agents": 6, "channels/webchat": 6, "channels/webhook": 6,
 	"agents/tools": 7, "api": 7,
-	"internal/hub": 8,
-	"cmd/tandem":   9, "internal/tandemtest": 9, "tools/testrun": 9, "tools/prove": 9, "internal/prove": 9, "internal/prove/faults": 9,
+	"internal/hub":   8,
+	"internal/bench": 9, "internal/bench/ingest": 10, "internal/bench/turns": 10, "internal/bench/live": 10, "internal/bench/soak": 10,
+	"internal/bench/list": 10, "internal/bench/start": 10, "tools/bench": 11,
+	"cmd/tandem": 9, "internal/tandemtest": 9, "tools/testrun": 9, "tools/prove": 9, "internal/prove": 9, "internal/prove/faults": 9,
 }
 
 // adapterSees is all of ours that a channel adapter may know.

@@ -1,0 +1,24 @@
+package main
+
+import (
+	"context"
+
+	"github.com/tandemhq/tandem/internal/bench"
+)
+
+// cell is a group of measurements that shares its data.
+type cell struct {
+	name string
+	run  func(ctx context.Context, e *bench.Env) ([]bench.Row, error)
+}
+
+// cells are in the order of a full run.
+var cells = []cell{}
+
+func names() []string {
+	list := make([]string, len(cells))
+	for i, c := range cells {
+		list[i] = c.name
+	}
+	return list
+}
