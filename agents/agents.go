@@ -79,6 +79,8 @@ type Turn struct {
 	Confidence                          float64   // the model's own of its last step, 0 when it does not say
 	Embedder                            llm.Embedder
 	Retrieved                           map[tandem.ID]Hit // chunks found in this run, by id
+
+	nonce string // of the borders in the request; never to be said to anybody
 }
 
 // NewTool makes a tool whose schema is derived from the struct A. Its fields need a json tag; an

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/tandemhq/tandem/channels"
 	"github.com/tandemhq/tandem/inbox"
 	"github.com/tandemhq/tandem/internal/pg/pgtest"
+	"github.com/tandemhq/tandem/internal/proof"
 	"github.com/tandemhq/tandem/team"
 )
 
@@ -159,7 +159,7 @@ func TestMaliciousModel(t *testing.T) {
 func TestForgedBorders(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	rng := rand.New(rand.NewPCG(3, 3))
+	rng := proof.Rand(t)
 	forge := func(seen string) string {
 		nonce := seen // an attacker who has seen an older nonce, or guesses
 		if rng.IntN(3) == 0 {
@@ -180,7 +180,7 @@ func TestForgedBorders(t *testing.T) {
 	forgeries, escaped, inSystem := 0, 0, 0
 	nonces := map[string]bool{}
 	last := llm.NewNonce()
-	for range 40 {
+	for range proof.Size(4, 40) {
 		script := agenttest.NewScripted(agenttest.Calls(agenttest.Call("add_note", map[string]any{"text": "x"})), agenttest.Replies("Hello."))
 		c := w.customer(script)
 		for range 25 {
@@ -225,7 +225,7 @@ func TestForgedBorders(t *testing.T) {
 			t.Fatalf("only %d of the contact's messages reached the model", contact)
 		}
 	}
-	t.Logf("figure: AI-3 %d forged borders: %d left their quotation, %d reached the system prompt or another role", forgeries, escaped, inSystem)
+	proof.Figure(t, "AI-3", "%d forged borders through the database: %d left their quotation, %d reached the system prompt or another role", forgeries, escaped, inSystem)
 	if escaped+inSystem > 0 {
 		t.Errorf("%d forgeries escaped, %d reached a trusted place", escaped, inSystem)
 	}

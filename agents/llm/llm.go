@@ -16,7 +16,7 @@ import (
 type Role string
 
 const (
-	System    Role = "system"    // our instructions; never tenant or customer text
+	System    Role = "system"    // our instructions; never a byte of a tenant or a customer
 	User      Role = "user"      // what somebody outside the model said; see Message.From
 	Assistant Role = "assistant" // what the model said or called before
 	Tool      Role = "tool"      // the result of one call, named by CallID
@@ -28,6 +28,11 @@ const (
 	FromHuman   = "human"   // a person of the team
 	FromAI      = "ai"      // another AI member
 	FromNote    = "note"    // an internal note, never shown to the customer
+	FromRecords = "records" // what our database says of the customer, never shown as it stands
+
+	// FromOrg is how the organization wants its AI member to work: the one text beside the system
+	// prompt that a model is to follow. Only the first message may carry it.
+	FromOrg = "organization"
 )
 
 // Message is one entry of the conversation with the model.

@@ -169,9 +169,16 @@ func (m *remote) messages(req Request, x *exchange) ([]llms.MessageContent, erro
 		}
 		switch msg.Role {
 		case System:
-			system += "\n\n" + msg.Text // one system message: servers differ on more
+			return nil, inputError("message %d has the system role; Request.System alone is our instructions", i)
 		case User:
-			out = append(out, llms.TextParts(llms.ChatMessageTypeHuman, Quote(nonce, msg.From, msg.Text)))
+			text := Quote(nonce, msg.From, msg.Text)
+			if msg.From == FromOrg {
+				if i != 0 {
+					return nil, inputError("message %d is guidance; only the first may be", i)
+				}
+				text = Guide(nonce, msg.Text)
+			}
+			out = append(out, llms.TextParts(llms.ChatMessageTypeHuman, text))
 		case Assistant:
 			var parts []llms.ContentPart
 			if msg.Text != "" {
