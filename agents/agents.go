@@ -22,6 +22,7 @@ import (
 
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/agents/llm"
+	"github.com/tandemhq/tandem/internal/mutant"
 )
 
 // Risk tiers of tools. Tier 2 (stage won or lost, value, assignment, new recipients) needs a
@@ -92,6 +93,9 @@ func NewTool[A any](name, about string, tier int, run func(ctx context.Context, 
 	return Tool{
 		Name: name, About: about, Tier: tier, Schema: shape.schema(),
 		Run: func(ctx context.Context, tx pgx.Tx, t *Turn, args json.RawMessage) (Result, error) {
+			if mutant.Is("tool-takes-recipient") {
+				t, args = t.aimed(args)
+			}
 			var a A
 			if err := shape.decode(args, &a); err != nil {
 				return Result{}, err
@@ -99,6 +103,21 @@ func NewTool[A any](name, about string, tier int, run func(ctx context.Context, 
 			return run(ctx, tx, t, a)
 		},
 	}
+}
+
+// aimed is the deliberate defect of a tool that lets the model say on what it acts.
+func (t *Turn) aimed(args json.RawMessage) (*Turn, json.RawMessage) {
+	var fields map[string]json.RawMessage
+	var lead tandem.ID
+	if json.Unmarshal(args, &fields) != nil || json.Unmarshal(fields["lead_id"], &lead) != nil {
+		return t, args
+	}
+	other := *t
+	other.Lead = lead
+	delete(fields, "lead_id")
+	delete(fields, "lead")
+	args, _ = json.Marshal(fields)
+	return &other, args
 }
 
 func specs(tools []Tool) []llm.ToolSpec {

@@ -8,18 +8,32 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/mutant"
 	"github.com/tandemhq/tandem/team"
 )
 
 // Budgets that hold when an AI member's profile says nothing else.
 const (
 	DefaultToolCalls        = 8
-	DefaultSeconds          = 120
+	DefaultSeconds          = 110
 	DefaultTokens           = 32_000
 	DefaultMessagesInRow    = 3
 	DefaultMessagesPerHour  = 6
+	DefaultMachineRounds    = 3
 	DefaultCostMicrosPerDay = 20_000_000 // 20 units of the organization's currency
+	DefaultTokensPerDay     = 50_000_000
 )
+
+// Budgets of all AI members of an organization together, when its settings ai_cost_micros_per_day and
+// ai_tokens_per_day say nothing else.
+const (
+	DefaultOrgCostMicrosPerDay = 5 * DefaultCostMicrosPerDay
+	DefaultOrgTokensPerDay     = 5 * DefaultTokensPerDay
+)
+
+// mostSeconds bounds a turn whatever its profile says: the line that hands over is out before a customer has
+// waited two minutes.
+const mostSeconds = 110
 
 // budget is what one turn may still spend.
 type budget struct {
@@ -33,13 +47,16 @@ func newBudget(b team.Budget) *budget {
 	orDefault(&b.Tokens, DefaultTokens)
 	orDefault(&b.MessagesInRow, DefaultMessagesInRow)
 	orDefault(&b.MessagesPerHour, DefaultMessagesPerHour)
-	if b.CostMicrosPerDay <= 0 {
-		b.CostMicrosPerDay = DefaultCostMicrosPerDay
+	orDefault(&b.CostMicrosPerDay, DefaultCostMicrosPerDay)
+	orDefault(&b.TokensPerDay, DefaultTokensPerDay)
+	if b.MachineRounds == 0 {
+		b.MachineRounds = DefaultMachineRounds
 	}
+	b.Seconds = min(b.Seconds, mostSeconds)
 	return &budget{Budget: b}
 }
 
-func orDefault(n *int, d int) {
+func orDefault[N int | int64](n *N, d N) {
 	if *n <= 0 {
 		*n = d
 	}
@@ -54,7 +71,7 @@ func (e *breach) Error() string { return "budget: " + e.what }
 
 // call takes one tool call.
 func (b *budget) call() error {
-	if b.tools >= b.ToolCalls {
+	if b.tools >= b.ToolCalls && !mutant.Is("budget-ignored") {
 		return &breach{fmt.Sprintf("more than %d tool calls in one turn", b.ToolCalls)}
 	}
 	b.tools++
@@ -64,34 +81,68 @@ func (b *budget) call() error {
 // spend takes the tokens of one model call.
 func (b *budget) spend(tokens int) error {
 	b.tokens += tokens
-	if b.tokens > b.Tokens {
+	if b.tokens > b.Tokens && !mutant.Is("budget-ignored") {
 		return &breach{fmt.Sprintf("%d tokens in one turn, %d are allowed", b.tokens, b.Tokens)}
 	}
 	return nil
 }
 
+// The runs of a day are summed in one pass for the member and for its organization.
 const sqlSpent = `
-SELECT (SELECT c.ai_streak FROM conversations c WHERE c.org_id = @org AND c.id = @conversation) AS streak,
+SELECT c.ai_streak AS streak,
        (SELECT count(*) FROM messages m WHERE m.org_id = @org AND m.conversation_id = @conversation AND m.sender_kind = 'ai'
            AND m.kind = 'message' AND m.status <> 'cancelled' AND m.created_at > now() - interval '1 hour') AS hour,
-       (SELECT coalesce(sum(r.cost_micros), 0)::bigint FROM runs r WHERE r.org_id = @org AND r.member_id = @member
-           AND r.started_at > now() - interval '24 hours') AS day`
+       d.member_cost, d.member_tokens, d.org_cost, d.org_tokens,
+       coalesce(CASE WHEN jsonb_typeof(o.settings->'ai_cost_micros_per_day') = 'number' THEN (o.settings->>'ai_cost_micros_per_day')::numeric END, 0)::float8 AS org_cost_limit,
+       coalesce(CASE WHEN jsonb_typeof(o.settings->'ai_tokens_per_day') = 'number' THEN (o.settings->>'ai_tokens_per_day')::numeric END, 0)::float8 AS org_token_limit
+FROM conversations c JOIN organizations o ON o.id = c.org_id,
+     (SELECT coalesce(sum(r.cost_micros) FILTER (WHERE r.member_id = @member), 0)::bigint AS member_cost,
+             coalesce(sum(r.input_tokens + r.output_tokens) FILTER (WHERE r.member_id = @member), 0)::bigint AS member_tokens,
+             coalesce(sum(r.cost_micros), 0)::bigint AS org_cost, coalesce(sum(r.input_tokens + r.output_tokens), 0)::bigint AS org_tokens
+      FROM runs r WHERE r.org_id = @org AND r.started_at > now() - interval '24 hours') d
+WHERE c.org_id = @org AND c.id = @conversation`
 
-// admit checks what spans turns: messages in a row, messages an hour, cost a day.
+type spent struct {
+	Streak, Hour                int
+	MemberCost, MemberTokens    int64
+	OrgCost, OrgTokens          int64
+	OrgCostLimit, OrgTokenLimit float64 // 0: the default
+}
+
+// admit checks what spans turns: messages in a row, messages an hour, rounds with a machine, and what a day costs.
 func (b *budget) admit(ctx context.Context, tx pgx.Tx, org, conversation, member tandem.ID) error {
-	var streak, hour int
-	var day int64
-	err := tx.QueryRow(ctx, sqlSpent, pgx.StrictNamedArgs{"org": org, "conversation": conversation, "member": member}).Scan(&streak, &hour, &day)
+	rows, err := tx.Query(ctx, sqlSpent, pgx.StrictNamedArgs{"org": org, "conversation": conversation, "member": member})
+	if err != nil {
+		return fmt.Errorf("read what the AI member has spent: %w", err)
+	}
+	s, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[spent])
 	if err != nil {
 		return fmt.Errorf("read what the AI member has spent: %w", err)
 	}
 	switch {
-	case streak >= b.MessagesInRow:
-		return &breach{fmt.Sprintf("%d messages in a row without an answer", streak)}
-	case hour >= b.MessagesPerHour:
-		return &breach{fmt.Sprintf("%d messages within an hour, %d are allowed", hour, b.MessagesPerHour)}
-	case day >= b.CostMicrosPerDay:
+	case mutant.Is("budget-ignored"):
+		return nil
+	case s.Streak >= b.MessagesInRow:
+		return &breach{fmt.Sprintf("%d messages in a row without an answer", s.Streak)}
+	case s.Hour >= b.MessagesPerHour:
+		return &breach{fmt.Sprintf("%d messages within an hour, %d are allowed", s.Hour, b.MessagesPerHour)}
+	case s.MemberCost >= b.CostMicrosPerDay:
 		return &breach{"the cost allowed for a day is spent"}
+	case s.MemberTokens >= b.TokensPerDay:
+		return &breach{"the tokens allowed for a day are spent"}
+	case float64(s.OrgCost) >= positive(s.OrgCostLimit, DefaultOrgCostMicrosPerDay):
+		return &breach{"the cost allowed for a day of all AI members together is spent"}
+	case float64(s.OrgTokens) >= positive(s.OrgTokenLimit, DefaultOrgTokensPerDay):
+		return &breach{"the tokens allowed for a day of all AI members together are spent"}
+	case b.MachineRounds < 0:
+		return nil
 	}
-	return nil
+	return b.notMachine(ctx, tx, org, conversation)
+}
+
+func positive(n, d float64) float64 {
+	if n <= 0 {
+		return d
+	}
+	return n
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/tandemhq/tandem/internal/mutant"
 )
 
 // Guard checks what an AI member is about to say to a contact. Model output is untrusted: a text
@@ -105,6 +107,9 @@ var (
 
 // Clean returns text as it may be sent, and what was taken out of it, one reason each.
 func (g *Guard) Clean(text string) (clean string, removed []string) {
+	if mutant.Is("output-not-checked") {
+		return text, nil
+	}
 	for range 4 { // what is left may have come to look like a link: look again until nothing is found
 		var found []string
 		if text, found = g.pass(text); len(found) == 0 {

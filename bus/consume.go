@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/mutant"
 )
 
 // Msg is one message as a consumer sees it.
@@ -60,6 +61,8 @@ const (
 
 	maxExcusedWait = 5 * time.Second
 	maxRetryAfter  = 10 * time.Minute
+
+	unheardAgain = 10 * time.Millisecond
 
 	pollWait    = 25 * time.Second
 	deadTimeout = 30 * time.Second
@@ -247,9 +250,14 @@ func (d *durable) handle(ctx, hctx context.Context, jm jetstream.Msg) {
 		d.bury(hctx, jm, m, tandem.Errorf(tandem.Internal, "Delivered %d times and never finished.", m.Delivered))
 		return
 	}
+	if mutant.Is("ack-before-commit") {
+		d.answer(jm.Ack(), m)
+	}
 	err := d.guard(hctx, m)
 	kind := tandem.KindOf(err)
 	switch {
+	case err == nil && d.b.o.Unheard != nil && d.b.o.Unheard(m):
+		d.answer(jm.NakWithDelay(unheardAgain), m)
 	case err == nil:
 		d.settle(m)
 		d.answer(jm.Ack(), m)
@@ -298,6 +306,9 @@ func (d *durable) bury(ctx context.Context, jm jetstream.Msg, m Msg, cause error
 				err = fmt.Errorf("panic: %v", r)
 			}
 		}()
+		if mutant.Is("last-delivery-silent") {
+			return nil
+		}
 		return d.c.Dead(dctx, m, cause)
 	}()
 	if err != nil {

@@ -3,11 +3,13 @@ package inbox
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/mutant"
 	"github.com/tandemhq/tandem/internal/pg"
 	"github.com/tandemhq/tandem/internal/timers"
 )
@@ -38,13 +40,15 @@ const claimSQL = `
 	UPDATE conversations c SET owner_id = me.id, owner_kind = me.kind, fence = c.fence + 1, lease_until = NULL, lease_run = NULL, updated_at = now()
 	FROM me
 	WHERE c.org_id = @org AND c.id = @id AND c.state NOT IN ('resolved', 'spam')
+	  AND c.handoff_id IS NULL
 	  AND (c.owner_id IS NULL OR (c.owner_kind <> 'human' AND c.lease_until <= clock_timestamp()))
 	RETURNING c.fence`
 
 // Claim makes the actor, a person or an external AI member, the owner of a conversation
 // that nobody owns. For its owner it is a success that changes nothing. A person's claim of
-// an AI member's conversation is a takeover. Otherwise it is a Conflict that names the
-// owner. It needs conversation:claim.
+// an AI member's conversation is a takeover, and ends a handoff that waits; while one waits
+// an external AI member cannot claim. Otherwise it is a Conflict that names the owner. It
+// needs conversation:claim.
 func Claim(ctx context.Context, tx pgx.Tx, conv tandem.ID) (Conversation, error) {
 	a, err := allowed(ctx, "conversation:claim")
 	if err != nil {
@@ -54,9 +58,13 @@ func Claim(ctx context.Context, tx pgx.Tx, conv tandem.ID) (Conversation, error)
 		return Conversation{}, tandem.Errorf(tandem.Forbidden, "Only a member can claim a conversation this way.")
 	}
 	var fence int64
-	err = tx.QueryRow(ctx, claimSQL, pgx.StrictNamedArgs{"org": a.Org, "id": conv, "member": a.Member}).Scan(&fence)
+	sql := claimSQL
+	if mutant.Is("claim-ignores-owner") {
+		sql = strings.Replace(sql, "c.owner_id IS NULL OR", "true OR", 1)
+	}
+	err = tx.QueryRow(ctx, sql, pgx.StrictNamedArgs{"org": a.Org, "id": conv, "member": a.Member}).Scan(&fence)
 	if pg.NoRows(err) {
-		return claimRefused(ctx, tx, a, conv)
+		return claimHeld(ctx, tx, a, conv)
 	}
 	if err != nil {
 		return Conversation{}, fmt.Errorf("claim conversation: %w", err)
@@ -75,22 +83,36 @@ func Claim(ctx context.Context, tx pgx.Tx, conv tandem.ID) (Conversation, error)
 	return getConversation(ctx, tx, a.Org, conv)
 }
 
-// claimRefused says why a claim changed nothing, or turns it into what it must be instead.
-func claimRefused(ctx context.Context, tx pgx.Tx, a tandem.Actor, conv tandem.ID) (Conversation, error) {
-	c, err := getConversation(ctx, tx, a.Org, conv)
-	switch {
-	case err != nil:
+// claimHeld decides a claim that is not the plain case, with the conversation locked: what
+// the statement saw may have changed since.
+func claimHeld(ctx context.Context, tx pgx.Tx, a tandem.Actor, conv tandem.ID) (Conversation, error) {
+	if err := shareMember(ctx, tx, a.Org, a.Member); err != nil {
 		return Conversation{}, err
-	case c.State == StateResolved || c.State == StateSpam:
-		return Conversation{}, tandem.Errorf(tandem.Conflict, "This conversation is closed. Reopen it first.")
-	case c.Owner == nil:
-		return Conversation{}, inactive()
-	case c.Owner.ID == a.Member:
-		return c, nil
-	case a.Kind == tandem.Human && c.Owner.Kind != tandem.Human && a.May("conversation:takeover"):
-		return Takeover(ctx, tx, conv, "")
 	}
-	return Conversation{}, &tandem.Error{Kind: tandem.Conflict, Msg: c.Owner.Name + " has this conversation.", Owner: c.Owner}
+	h, err := hold(ctx, tx, a.Org, conv)
+	if err != nil {
+		return Conversation{}, err
+	}
+	free := h.OwnerID == nil || (h.ownedByMachine() && h.LeaseOver)
+	switch {
+	case h.State == StateResolved || h.State == StateSpam:
+		return Conversation{}, tandem.Errorf(tandem.Conflict, "This conversation is closed. Reopen it first.")
+	case h.ownedBy(a.Member):
+		return getConversation(ctx, tx, a.Org, conv)
+	case h.HandoffID != nil && a.Kind != tandem.Human:
+		return Conversation{}, waitsForPerson()
+	case free, a.Kind == tandem.Human && h.ownedByMachine() && a.May("conversation:takeover"):
+	default:
+		return Conversation{}, h.taken(ctx, tx)
+	}
+	if err := h.takeover(ctx, tx, a, ""); err != nil {
+		return Conversation{}, err
+	}
+	return getConversation(ctx, tx, a.Org, conv)
+}
+
+func waitsForPerson() error {
+	return tandem.Errorf(tandem.Conflict, "The conversation waits for a person to take it.")
 }
 
 func inactive() error {
@@ -135,7 +157,7 @@ func ClaimForRun(ctx context.Context, tx pgx.Tx, conv, run tandem.ID, lease time
 	case h.State == StateResolved || h.State == StateSpam:
 		return Conversation{}, tandem.Errorf(tandem.Conflict, "The conversation is closed.")
 	case h.HandoffID != nil:
-		return Conversation{}, tandem.Errorf(tandem.Conflict, "The conversation waits for a person to take it.")
+		return Conversation{}, waitsForPerson()
 	case h.OwnerID == nil, keeps:
 	case h.ownedByMachine() && h.LeaseOver:
 		// The run before this one died; what it left half done must not go out beside our answer.

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/mutant"
 	"github.com/tandemhq/tandem/internal/pg"
 )
 
@@ -277,6 +278,9 @@ func hold(ctx context.Context, tx pgx.Tx, org, conv tandem.ID) (*held, error) {
 		return nil, fmt.Errorf("lock conversation: %w", err)
 	}
 	h.org = org
+	if mutant.Is("lease-never-ends") {
+		h.LeaseOver = false
+	}
 	return h, nil
 }
 

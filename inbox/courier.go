@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,6 +14,7 @@ import (
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/channels"
 	"github.com/tandemhq/tandem/internal/events"
+	"github.com/tandemhq/tandem/internal/mutant"
 	"github.com/tandemhq/tandem/internal/pg"
 	"github.com/tandemhq/tandem/internal/timers"
 )
@@ -62,12 +64,20 @@ func (c *Courier) Deliver(ctx context.Context, f events.Fact) error {
 		openErr = &channels.SendError{Outcome: channels.NotSent, Err: openErr}
 	} else {
 		openErr = c.send(ctx, ch, channels.Outbound{
-			Message: m.ID, Conversation: m.ConversationID, ProviderID: m.ProviderID, To: channels.Address(addr.To),
+			Message: m.ID, Conversation: m.ConversationID, ProviderID: providerID(m), To: channels.Address(addr.To),
 			Thread: addr.Thread, Text: m.Text, HTML: m.HTML, Attempt: m.Attempt,
 		})
 	}
 	fault(ctx, "courier.sent")
 	return c.record(ctx, m, channels.AsSendError(openErr), again)
+}
+
+// providerID is the message's id at the provider, the same at every attempt.
+func providerID(m Message) channels.ExternalID {
+	if mutant.Is("provider-id-changes") {
+		return channels.ExternalID(fmt.Sprintf("%s-%d", m.ProviderID, m.Attempt))
+	}
+	return m.ProviderID
 }
 
 func dedupes(ch channels.Channel) bool {
@@ -159,7 +169,14 @@ func (c *Courier) dispatch(ctx context.Context, id tandem.ID, again bool) (m Mes
 		if err != nil {
 			return err
 		}
-		m, err = collectMessage(tx.Query(ctx, dispatchSQL, pgx.StrictNamedArgs{"org": a.Org, "id": id}))
+		sql := dispatchSQL
+		if mutant.Is("no-fence-check-in-courier") {
+			sql = strings.Replace(sql, "c.fence = m.fence OR", "true OR", 1)
+		}
+		if mutant.Is("no-order-in-courier") {
+			sql = strings.Replace(sql, "NOT EXISTS", "true OR NOT EXISTS", 1)
+		}
+		m, err = collectMessage(tx.Query(ctx, sql, pgx.StrictNamedArgs{"org": a.Org, "id": id}))
 		if err == nil {
 			ok = true
 			return nil
@@ -232,7 +249,7 @@ func outcome(ctx context.Context, tx pgx.Tx, id tandem.ID, attempt int, sendErr 
 		}
 	}
 	wait := time.Duration(0)
-	if sendErr != nil && attempt < maxAttempts && (sendErr.Outcome == channels.NotSent || (sendErr.Outcome == channels.Ambiguous && again)) {
+	if sendErr != nil && attempt < maxAttempts && (sendErr.Outcome == channels.NotSent || (sendErr.Outcome == channels.Ambiguous && (again || mutant.Is("ambiguous-is-retried")))) {
 		wait = backoff(attempt, sendErr.RetryAfter)
 		if err := timers.Set(ctx, tx, "retry", id, wait); err != nil {
 			return fmt.Errorf("set retry timer: %w", err)
@@ -357,6 +374,9 @@ func dispatchLost(ctx context.Context, tx pgx.Tx, id tandem.ID) error {
 	}
 	if m.Status != Dispatching {
 		return nil
+	}
+	if mutant.Is("unknown-is-resent") {
+		return requeue(ctx, tx, id, Dispatching)
 	}
 	return h.setStatus(ctx, tx, &m, Unknown, "Tandem stopped while it was sending; it is not known whether the message arrived.")
 }

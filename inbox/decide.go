@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/mutant"
 	"github.com/tandemhq/tandem/internal/pg"
 )
 
@@ -135,7 +136,7 @@ func deciding(ctx context.Context, tx pgx.Tx, handoff tandem.ID, permission stri
 	if err != nil {
 		return decision{}, err
 	}
-	if ho.State != HandoffRequested {
+	if ho.State != HandoffRequested && !mutant.Is("handoff-accepted-twice") {
 		o, err := h.owner(ctx, tx)
 		if err != nil {
 			return decision{}, err
@@ -183,7 +184,7 @@ func (h *held) settle(ctx context.Context, tx pgx.Tx, handoff tandem.ID, state s
 	if err != nil {
 		return fmt.Errorf("decide handoff: %w", err)
 	}
-	if tag.RowsAffected() != 1 {
+	if tag.RowsAffected() != 1 && !mutant.Is("handoff-accepted-twice") {
 		return tandem.Errorf(tandem.Conflict, "This handoff was already decided.")
 	}
 	return nil
@@ -281,8 +282,8 @@ func RejectHandoff(ctx context.Context, tx pgx.Tx, handoff tandem.ID, reason str
 }
 
 // CancelHandoff takes a request back. Who asked may do so, and whoever may accept it. The
-// line to the contact is held back if it has not begun to go out. It needs handoff:decide,
-// or handoff:request for one's own.
+// line to the contact is held back if it has not begun to go out, and the contact counts as
+// unanswered again. It needs handoff:decide, or handoff:request for one's own.
 func CancelHandoff(ctx context.Context, tx pgx.Tx, handoff tandem.ID, reason string) (Handoff, error) {
 	if reason = strings.TrimSpace(reason); len(reason) > 4000 {
 		return Handoff{}, tandem.InvalidFields(tandem.FieldError{Field: "reason", Message: "This is too long."})
@@ -314,7 +315,10 @@ func CancelHandoff(ctx context.Context, tx pgx.Tx, handoff tandem.ID, reason str
 		return Handoff{}, err
 	}
 	d.HandoffID = nil
-	if err := d.cancelMachine(ctx, tx, false); err != nil {
+	if err := d.cancelQueued(ctx, tx, false, handoff); err != nil {
+		return Handoff{}, err
+	}
+	if err := d.unanswered(ctx, tx); err != nil {
 		return Handoff{}, err
 	}
 	text := d.actor.Name + " cancelled the handoff of the conversation with " + d.ContactName + "."

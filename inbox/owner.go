@@ -9,6 +9,7 @@ import (
 
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/internal/events"
+	"github.com/tandemhq/tandem/internal/mutant"
 	"github.com/tandemhq/tandem/internal/pg"
 )
 
@@ -42,7 +43,7 @@ func (h *held) own(ctx context.Context, tx pgx.Tx, owner *tandem.MemberRef) erro
 const cancelMachineSQL = `
 	UPDATE messages SET status = 'cancelled'
 	WHERE org_id = @org AND conversation_id = @id AND status IN ('draft', 'queued', 'retry_wait') AND direction = 'outbound'
-	  AND sender_kind IN ('ai', 'external') AND (NOT @keep OR handoff_id IS NULL)
+	  AND (sender_kind IN ('ai', 'external') AND (NOT @keep OR handoff_id IS NULL) OR handoff_id = @line)
 	RETURNING id`
 
 // What was cancelled answered nobody: inbound counts as answered up to the last outbound
@@ -58,7 +59,12 @@ const unansweredSQL = `
 // cancelMachine cancels what AI members wrote and what has not begun to go out. With
 // keepHandoff the line that tells the contact of a handoff stays.
 func (h *held) cancelMachine(ctx context.Context, tx pgx.Tx, keepHandoff bool) error {
-	rows, err := tx.Query(ctx, cancelMachineSQL, pgx.StrictNamedArgs{"org": h.org, "id": h.ID, "keep": keepHandoff})
+	return h.cancelQueued(ctx, tx, keepHandoff, "")
+}
+
+// cancelQueued is cancelMachine that also cancels the line of a handoff, whoever wrote it.
+func (h *held) cancelQueued(ctx context.Context, tx pgx.Tx, keepHandoff bool, line tandem.ID) error {
+	rows, err := tx.Query(ctx, cancelMachineSQL, pgx.StrictNamedArgs{"org": h.org, "id": h.ID, "keep": keepHandoff, "line": line.Ptr()})
 	if err != nil {
 		return fmt.Errorf("cancel AI messages: %w", err)
 	}
@@ -70,7 +76,7 @@ func (h *held) cancelMachine(ctx context.Context, tx pgx.Tx, keepHandoff bool) e
 		return nil
 	}
 	for _, id := range ids {
-		if err := h.emitMessage(ctx, tx, id, "cancelled", "An AI message was held back.", "info", tandem.Change{Field: "status", New: Cancelled}); err != nil {
+		if err := h.emitMessage(ctx, tx, id, "cancelled", "A message was held back.", "info", tandem.Change{Field: "status", New: Cancelled}); err != nil {
 			return err
 		}
 	}
@@ -110,11 +116,17 @@ func (h *held) commandNext(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// release makes the held conversation nobody's.
+// release makes the held conversation nobody's. What has no answer counts as unanswered
+// again, whatever had covered it: a handoff that nobody acted on, a message held back later.
 func (h *held) release(ctx context.Context, tx pgx.Tx, reason, text string) error {
 	before := h.OwnerID
 	if h.ownedByMachine() {
 		if err := h.cancelMachine(ctx, tx, true); err != nil {
+			return err
+		}
+	}
+	if h.HandoffID == nil {
+		if err := h.unanswered(ctx, tx); err != nil {
 			return err
 		}
 	}
@@ -169,7 +181,7 @@ func ReleaseAllOf(ctx context.Context, tx pgx.Tx, member tandem.ID) (int, error)
 		if err != nil {
 			return n, err
 		}
-		if !h.ownedBy(member) {
+		if !h.ownedBy(member) || mutant.Is("disabled-member-keeps-claims") {
 			continue
 		}
 		if err := h.release(ctx, tx, "deactivated", "The conversation with "+h.ContactName+" is open to all again."); err != nil {
@@ -230,6 +242,9 @@ func (h *held) takeover(ctx context.Context, tx pgx.Tx, a tandem.Actor, reason s
 	if err := h.own(ctx, tx, &tandem.MemberRef{ID: a.Member, Kind: a.Kind, Name: a.Name}); err != nil {
 		return err
 	}
+	if mutant.Is("takeover-does-not-cancel") {
+		return nil
+	}
 	if err := h.cancelMachine(ctx, tx, false); err != nil {
 		return err
 	}
@@ -284,6 +299,9 @@ func HandToAI(ctx context.Context, tx pgx.Tx, conv, member tandem.ID) (Conversat
 		return Conversation{}, err
 	}
 	if err := h.cancelMachine(ctx, tx, false); err != nil {
+		return Conversation{}, err
+	}
+	if err := h.unanswered(ctx, tx); err != nil { // a handoff before this may have covered the contact's words
 		return Conversation{}, err
 	}
 	if err := h.own(ctx, tx, &ai); err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/mutant"
 	"github.com/tandemhq/tandem/internal/pg"
 )
 
@@ -36,7 +37,7 @@ const byClientKeySQL = `SELECT ` + messageColumns + ` FROM messages m
 // repeated returns the message that was stored under the draft's client key, if any.
 // Another text under the same key is an Invalid error on "Idempotency-Key".
 func (h *held) repeated(ctx context.Context, tx pgx.Tx, d Draft, kind string) (Message, bool, error) {
-	if d.ClientKey == "" {
+	if d.ClientKey == "" || mutant.Is("idempotency-key-ignored") {
 		return Message{}, false, nil
 	}
 	m, err := collectMessage(tx.Query(ctx, byClientKeySQL, pgx.StrictNamedArgs{"org": h.org, "conv": h.ID, "key": d.ClientKey}))
@@ -61,7 +62,7 @@ func otherBody() error {
 //
 // An AI member must own the conversation at d.Fence with the lease of d.Run
 // (ErrFenceMoved), the contact must not have written since d.Trigger (ErrSuperseded, unless d.Late), and
-// no handoff may wait (Conflict). A person's reply takes over what nobody or an AI member
+// no handoff may wait (Conflict; so for an external one). A person's reply takes over what nobody or an AI member
 // owns; what another person owns is a Conflict with Owner. A resolved conversation is
 // reopened by a person's reply. It needs conversation:reply.
 func Reply(ctx context.Context, tx pgx.Tx, conv tandem.ID, d Draft) (Message, error) {
@@ -92,7 +93,7 @@ func Reply(ctx context.Context, tx pgx.Tx, conv tandem.ID, d Draft) (Message, er
 		if err := h.mayAnswer(ctx, tx, a, d.Fence, d.Run); err != nil {
 			return Message{}, err
 		}
-		if h.LastInboundSeq > d.Trigger && !d.Late {
+		if h.LastInboundSeq > d.Trigger && !d.Late && !mutant.Is("superseded-answer-sent") {
 			return Message{}, ErrSuperseded
 		}
 		o.ai, o.answered = d.AI, d.Trigger
@@ -118,10 +119,11 @@ func Reply(ctx context.Context, tx pgx.Tx, conv tandem.ID, d Draft) (Message, er
 // run, and that nobody is being asked to take over.
 func (h *held) mayAnswer(ctx context.Context, tx pgx.Tx, a tandem.Actor, fence int64, run tandem.ID) error {
 	switch {
+	case mutant.Is("no-fence-check-in-reply"):
 	case !h.ownedBy(a.Member) || h.Fence != fence || h.LeaseRun == nil || *h.LeaseRun != run || h.LeaseOver:
 		return h.fenceMoved(ctx, tx)
 	case h.HandoffID != nil:
-		return tandem.Errorf(tandem.Conflict, "The conversation waits for a person to take it.")
+		return waitsForPerson()
 	}
 	return nil
 }
@@ -131,6 +133,8 @@ func (h *held) takeForReply(ctx context.Context, tx pgx.Tx, a tandem.Actor, fenc
 	switch {
 	case fence != 0 && fence != h.Fence:
 		return h.fenceMoved(ctx, tx)
+	case h.HandoffID != nil && a.Kind != tandem.Human:
+		return waitsForPerson()
 	case h.ownedBy(a.Member):
 		return nil
 	case h.ownedByPerson() || (h.OwnerID != nil && a.Kind != tandem.Human):

@@ -5,12 +5,17 @@ import (
 	"encoding/hex"
 	"strings"
 	"unicode"
+
+	"github.com/tandemhq/tandem/internal/mutant"
 )
 
 // NewNonce returns 16 random hex digits for Request.Nonce.
 func NewNonce() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // crypto/rand never fails on supported systems
+	if mutant.Is("prompt-border-fixed-nonce") {
+		b = [8]byte{}
+	}
 	return hex.EncodeToString(b[:])
 }
 

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/bus"
+	"github.com/tandemhq/tandem/internal/mutant"
 	"github.com/tandemhq/tandem/internal/pg"
 )
 
@@ -26,6 +28,8 @@ type Subscription struct {
 	// MaxDeliver is how often a failing fact is tried before it becomes a dead letter; 0 means 5.
 	// Tries that end in Unavailable or Throttled do not count.
 	MaxDeliver int
+	// Backoff is the wait after the first failure; it grows fourfold up to 1 minute. 0 means 1 s.
+	Backoff time.Duration
 	// Apply makes the effect inside tx. Effect and memory commit together, so it happens exactly once.
 	Apply func(ctx context.Context, tx pgx.Tx, f Fact) error
 	// Handle opens its own transactions, or calls the outside world. It may run again for the same
@@ -52,7 +56,7 @@ func Consume(ctx context.Context, db *pg.DB, b *bus.Bus, s Subscription) error {
 		subjects[i] = subject
 	}
 	r := &reader{db: db, s: s}
-	return b.Consume(ctx, bus.Consumer{Name: s.Name, Subjects: subjects, Workers: s.Workers, MaxDeliver: s.MaxDeliver, Handle: r.handle, Dead: r.dead})
+	return b.Consume(ctx, bus.Consumer{Name: s.Name, Subjects: subjects, Workers: s.Workers, MaxDeliver: s.MaxDeliver, Backoff: s.Backoff, Handle: r.handle, Dead: r.dead})
 }
 
 func topicSubject(topic string) (string, error) {
@@ -91,6 +95,9 @@ func (r *reader) handle(ctx context.Context, m bus.Msg) error {
 	}
 	ctx = systemOf(ctx, f.Org)
 	if r.s.Apply != nil {
+		if mutant.Is("processed-before-effect") {
+			return r.early(ctx, f)
+		}
 		return r.db.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 			ctx, fresh, err := r.look(ctx, tx, applySQL, f)
 			if err != nil || !fresh {
@@ -110,6 +117,19 @@ func (r *reader) handle(ctx context.Context, m bus.Msg) error {
 		_, err := tx.Exec(ctx, rememberSQL, pgx.StrictNamedArgs{"consumer": r.s.Name, "id": f.ID})
 		return wrap(err, "remember the fact")
 	})
+}
+
+// early is the deliberate defect that remembers a fact before its effect.
+func (r *reader) early(ctx context.Context, f Fact) error {
+	fresh := false
+	err := r.db.Tx(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+		_, fresh, err = r.look(ctx, tx, applySQL, f)
+		return err
+	})
+	if err != nil || !fresh {
+		return err
+	}
+	return r.db.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error { return r.s.Apply(ctx, tx, f) })
 }
 
 // errWanted rolls back what a fact would be remembered by that is still to be handled.
@@ -150,6 +170,9 @@ func (r *reader) look(ctx context.Context, tx pgx.Tx, q string, f Fact) (context
 	var chain *tandem.ID
 	if err := tx.QueryRow(ctx, q, args).Scan(&fresh, &chain); err != nil {
 		return ctx, false, fmt.Errorf("look the fact up: %w", err)
+	}
+	if mutant.Is("processed-not-checked") {
+		fresh = true
 	}
 	if chain != nil {
 		ctx = tandem.WithActor(ctx, tandem.Actor{Org: f.Org, Kind: tandem.System, Name: "Tandem", Chain: *chain})

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/mutant"
 )
 
 // Fact is what travels on the bus about one event or command: ids only, so that a reader
@@ -166,6 +167,15 @@ func Command(ctx context.Context, tx pgx.Tx, subject string, record tandem.ID) e
 		return fmt.Errorf("command %q: it needs a record and a subject of the actor's organization", subject)
 	}
 	const q = `INSERT INTO outbox (org_id, msg_id, topic, subject, record_id) VALUES (@org, @id, @topic, @subject, @record)`
+	if mutant.Is("publish-before-commit") {
+		conn, err := pgx.ConnectConfig(ctx, tx.Conn().Config())
+		if err != nil {
+			return err
+		}
+		defer conn.Close(ctx)
+		_, err = conn.Exec(ctx, q, pgx.StrictNamedArgs{"org": a.Org, "id": tandem.NewID(), "topic": TopicOut, "subject": subject, "record": record})
+		return err
+	}
 	_, err = tx.Exec(ctx, q, pgx.StrictNamedArgs{"org": a.Org, "id": tandem.NewID(), "topic": TopicOut, "subject": subject, "record": record})
 	if err != nil {
 		return fmt.Errorf("command %s: %w", subject, err)

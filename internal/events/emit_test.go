@@ -107,3 +107,34 @@ func TestEmitRefuses(t *testing.T) {
 		t.Errorf("after a rollback something is left: %v", err)
 	}
 }
+
+// What a transaction says is heard when it has committed, and never when it rolls back.
+func TestNothingIsSaidBeforeTheCommit(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	ctx := newOrg(t, db)
+	said := func() int { return count(t, db, "SELECT count(*) FROM outbox") }
+	say := func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := Emit(ctx, tx, event(1)); err != nil {
+			return err
+		}
+		return Command(ctx, tx, "out."+string(orgOf(t, ctx))+".test.one", tandem.NewID())
+	}
+	changedMind := errors.New("changed my mind")
+	err := db.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		if err := say(ctx, tx); err != nil {
+			return err
+		}
+		if n := said(); n != 0 {
+			t.Errorf("%d rows are heard before the commit", n)
+		}
+		return changedMind
+	})
+	if !errors.Is(err, changedMind) || said() != 0 {
+		t.Errorf("after the rollback %d rows are heard, error %v", said(), err)
+	}
+	tx(t, ctx, db, say)
+	if n := said(); n != 2 {
+		t.Errorf("after the commit %d rows are heard, want 2", n)
+	}
+}

@@ -21,6 +21,7 @@ import (
 	pgxvec "github.com/pgvector/pgvector-go/pgx"
 
 	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/mutant"
 )
 
 // Config says how to reach the database.
@@ -171,6 +172,9 @@ func (db *DB) once(ctx context.Context, o pgx.TxOptions, org tandem.ID, fn TxFun
 		_ = tx.Rollback(rctx)
 	}()
 	if err := fn(ctx, tx); err != nil {
+		if mutant.Is("foreign-404-after-write") {
+			_ = tx.Commit(ctx)
+		}
 		return err
 	}
 	if err := tx.Commit(ctx); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/internal/events"
+	"github.com/tandemhq/tandem/internal/mutant"
 )
 
 // Create inserts v and emits Noun.created. Its id is v's own, or a fresh one when that is
@@ -74,6 +75,9 @@ func (s Set[T]) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.Raw
 	asked, err := s.asked(raw)
 	if err != nil {
 		return v, err
+	}
+	if mutant.Is("foreign-404-after-write") {
+		_, _ = tx.Exec(ctx, "UPDATE "+s.Table+" SET created_at = created_at - interval '1 hour' WHERE id = $1", id)
 	}
 	old, err := s.Load(ctx, tx, id, true)
 	if err != nil {

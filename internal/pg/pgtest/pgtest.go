@@ -111,7 +111,11 @@ func Name(db *pg.DB) string { return db.Pool().Config().ConnConfig.Database }
 
 // administer runs one statement as the superuser, outside of any test's database.
 func administer(ctx context.Context, dir, statement string) error {
-	conn, err := pgx.Connect(ctx, local.DSN(dir, "postgres", Super))
+	return administerIn(ctx, dir, "postgres", statement)
+}
+
+func administerIn(ctx context.Context, dir, database, statement string) error {
+	conn, err := pgx.Connect(ctx, local.DSN(dir, database, Super))
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,8 @@ func templateIn(ctx context.Context, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	name := "template_" + hash
+	spoiled, spoil := defect()
+	name := "template_" + hash + spoiled
 	admin, err := pgx.Connect(ctx, local.DSN(dir, "postgres", Super))
 	if err != nil {
 		return "", err
@@ -49,7 +50,7 @@ func templateIn(ctx context.Context, dir string) (string, error) {
 		return "", fmt.Errorf("look for the template: %w", err)
 	}
 	if !exists {
-		if err := makeTemplate(ctx, admin, dir, name); err != nil {
+		if err := makeTemplate(ctx, admin, dir, name, spoil); err != nil {
 			return "", err
 		}
 	}
@@ -57,7 +58,7 @@ func templateIn(ctx context.Context, dir string) (string, error) {
 	return name, nil
 }
 
-func makeTemplate(ctx context.Context, admin *pgx.Conn, dir, name string) error {
+func makeTemplate(ctx context.Context, admin *pgx.Conn, dir, name, spoil string) error {
 	fresh := name + "_new" // renamed when complete: a failing migration leaves no half template
 	if _, err := admin.Exec(ctx, "DROP DATABASE IF EXISTS "+fresh+" WITH (FORCE)"); err != nil {
 		return fmt.Errorf("drop a half-made template: %w", err)
@@ -67,6 +68,11 @@ func makeTemplate(ctx context.Context, admin *pgx.Conn, dir, name string) error 
 	}
 	if err := pg.Migrate(ctx, local.DSN(dir, fresh, Owner)); err != nil {
 		return err
+	}
+	if spoil != "" {
+		if err := administerIn(ctx, dir, fresh, spoil); err != nil {
+			return fmt.Errorf("make the deliberate defect: %w", err)
+		}
 	}
 	for _, statement := range []string{
 		"ALTER DATABASE " + fresh + " RENAME TO " + name,
