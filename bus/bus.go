@@ -38,6 +38,9 @@ type Options struct {
 	Replicas int
 	// ProbeEvery is how often Run proves with a real publish that the bus works; 0 means 10 s.
 	ProbeEvery time.Duration
+	// Unheard, when set, is asked after each handled message whether the server is not to hear of it, as when an
+	// acknowledgement is lost; the message then comes again soon. nil in production.
+	Unheard func(m Msg) bool
 	// Logger receives warnings of the server and of the watchdog; nil means slog.Default.
 	Logger *slog.Logger
 }

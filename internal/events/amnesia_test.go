@@ -17,25 +17,26 @@ import (
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/bus"
 	"github.com/tandemhq/tandem/internal/pg/pgtest"
+	"github.com/tandemhq/tandem/internal/proof"
 )
 
-// TestAmnesia (REL-3) deletes the whole store of the bus while 2,000 events are under way: some
+// TestAmnesia (REL-3) deletes the whole store of the bus while its events are under way: some
 // published, some not, one consumer partway, another not begun.
 func TestAmnesia(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	ctx := newOrg(t, db)
 	effects(t, db)
-	const n, published, applied = 2000, 1200, 700
+	n, published, applied := proof.Size(2000, 10_000), proof.Size(1200, 6000), proof.Size(700, 3500)
 	emit(t, ctx, db, n)
 
 	var did atomic.Int64
 	enough := make(chan struct{})
 	half := Subscription{Name: "half", Topics: []string{"message.received"}, Workers: 2, Apply: func(ctx context.Context, tx pgx.Tx, f Fact) error {
 		switch k := did.Add(1); {
-		case k == applied:
+		case k == int64(applied):
 			close(enough)
-		case k > applied:
+		case k > int64(applied):
 			return errors.New("stopped")
 		}
 		return apply("half")(ctx, tx, f)
@@ -48,7 +49,7 @@ func TestAmnesia(t *testing.T) {
 	d := drainOf(db, b, half, late)
 	var sent atomic.Int64
 	d.Publish = func(ctx context.Context, subject string, id tandem.ID, body []byte) (bus.Ack, error) {
-		if sent.Add(1) > published {
+		if sent.Add(1) > int64(published) {
 			return bus.Ack{}, tandem.Errorf(tandem.Unavailable, "Enough for now.")
 		}
 		return b.Publish(ctx, subject, id, body)
@@ -56,8 +57,8 @@ func TestAmnesia(t *testing.T) {
 	stopDrain := background(t, d.Run)
 	stopHalf := background(t, func(ctx context.Context) error { return Consume(ctx, db, b, half) })
 	<-enough
-	eventually(t, "1,200 published", func() bool {
-		return count(t, db, "SELECT count(*) FROM outbox WHERE published_at IS NULL") == n-published
+	eventually(t, "enough published", func() bool {
+		return count(t, db, "SELECT count(*) FROM outbox WHERE published_at IS NULL") == int64(n-published)
 	})
 	stopHalf()
 	stopDrain()
@@ -72,18 +73,18 @@ func TestAmnesia(t *testing.T) {
 	background(t, drainOf(db, b, half, late).Run)
 	background(t, func(ctx context.Context) error { return Consume(ctx, db, b, half) })
 	background(t, func(ctx context.Context) error { return Consume(ctx, db, b, late) })
-	eventually(t, "everything applied", func() bool { return count(t, db, "SELECT count(*) FROM effects") >= 2*n })
+	eventually(t, "everything applied", func() bool { return count(t, db, "SELECT count(*) FROM effects") >= int64(2*n) })
 	took := time.Since(began)
 	eventually(t, "the outbox is empty", func() bool { return count(t, db, "SELECT count(*) FROM outbox") == 0 })
 	exactlyOnce(t, ctx, db, "half")
 	exactlyOnce(t, ctx, db, "late")
-	if k, err := verify(t, ctx, db); err != nil || k != n {
+	if k, err := verify(t, ctx, db); err != nil || k != int64(n) {
 		t.Errorf("verified %d, %v", k, err)
 	}
-	if k := count(t, db, "SELECT count(*) FROM processed"); k != 2*n {
+	if k := count(t, db, "SELECT count(*) FROM processed"); k != int64(2*n) {
 		t.Errorf("%d processed rows", k)
 	}
-	t.Logf("figure: bus store deleted with %d events under way (%d published, %d applied by one of two consumers): 0 lost, 0 twice, %d remaining effects in %v", n, published, applied, 2*n-applied, took)
+	proof.Figure(t, "REL-3", "bus store deleted with %d events pending (%d published, %d applied by one of two consumers): 0 lost, 0 twice, the %d remaining effects in %.1f s", n, published, applied, 2*n-applied, took.Seconds())
 	if took > 60*time.Second {
 		t.Errorf("took %v", took)
 	}
@@ -96,7 +97,7 @@ func TestRedeliveryStorm(t *testing.T) {
 	db := pgtest.New(t)
 	ctx := newOrg(t, db)
 	effects(t, db)
-	const n = 400
+	n := proof.Size(400, 5000)
 	emit(t, ctx, db, n)
 	b := openBus(t, t.TempDir())
 	sub := Subscription{Name: "storm", Topics: []string{"*"}, Apply: apply("storm")}
@@ -141,13 +142,13 @@ func TestRedeliveryStorm(t *testing.T) {
 	}
 	wg.Wait()
 	eventually(t, "all processed and released", func() bool {
-		return count(t, db, "SELECT count(*) FROM outbox") == 0 && deliveries.Load()-lost.Load() >= n
+		return count(t, db, "SELECT count(*) FROM outbox") == 0 && deliveries.Load()-lost.Load() >= int64(n)
 	})
 	exactlyOnce(t, ctx, db, "storm")
 	if k := countIn(t, ctx, db, "SELECT count(*) FROM dead_letters"); k != 0 {
 		t.Errorf("%d dead letters", k)
 	}
-	t.Logf("figure: %d events, %d deliveries, %d acknowledgements lost: each effect once", n, int(deliveries.Load())+len(msgs), lost.Load())
+	proof.Figure(t, "REL-9", "%d events, %d deliveries, %d acknowledgements lost: each effect once", n, int(deliveries.Load())+len(msgs), lost.Load())
 }
 
 func TestDeadLetters(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/bus"
 	"github.com/tandemhq/tandem/inbox"
 	"github.com/tandemhq/tandem/internal/egress"
 )
@@ -69,6 +70,8 @@ type Config struct {
 	Lease time.Duration
 	// Fault is called at named points of the road; nil in production.
 	Fault inbox.Fault
+	// Unheard loses acknowledgements on the bus; nil in production. See bus.Options.
+	Unheard func(m bus.Msg) bool
 	// Logger receives the structured log; nil means slog.Default.
 	Logger *slog.Logger
 }

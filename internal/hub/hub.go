@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/agents"
 	"github.com/tandemhq/tandem/agents/llm"
@@ -48,6 +50,7 @@ type Hub struct {
 	egress   *egress.Client
 	courier  events.Subscription
 	indexer  events.Subscription
+	facts    *prometheus.CounterVec
 	lock     *os.File
 	cluster  *cluster
 	listener net.Listener
@@ -168,7 +171,7 @@ func (h *Hub) openDatabase(ctx context.Context) (err error) {
 
 func (h *Hub) openBus(ctx context.Context) (err error) {
 	c := h.Config
-	h.Bus, err = bus.Open(ctx, bus.Options{URL: c.NATSURL, Dir: filepath.Join(c.Data, "nats"), Replicas: c.Replicas, Logger: c.Logger})
+	h.Bus, err = bus.Open(ctx, bus.Options{URL: c.NATSURL, Dir: filepath.Join(c.Data, "nats"), Replicas: c.Replicas, Unheard: c.Unheard, Logger: c.Logger})
 	if err != nil && c.NATSURL != "" {
 		return tandem.Wrap(tandem.Unavailable, err, "The NATS server at %s cannot be used; check --nats-url, and that the server runs with JetStream.", withoutPassword(c.NATSURL))
 	}
