@@ -17,6 +17,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
 	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/agents/llm"
@@ -47,6 +48,8 @@ type Options struct {
 	Checks map[string]func(context.Context) error
 	// Backlog counts facts not yet on the bus, for /metrics; nil leaves it out.
 	Backlog func(context.Context) (int64, time.Duration, error)
+	// Collectors are shown by /metrics besides; nil for none.
+	Collectors []prometheus.Collector
 
 	Web    http.Handler // the app, at /; nil answers 404
 	Widget http.Handler // the chat widget's script, at /chat/widget.js; nil answers 404

@@ -39,6 +39,7 @@ func newMetrics(o Options) *metrics {
 		backlog := &backlogCollector{read: o.Backlog}
 		m.registry.MustRegister(backlog)
 	}
+	m.registry.MustRegister(o.Collectors...)
 	return m
 }
 

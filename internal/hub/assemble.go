@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/agents"
 	"github.com/tandemhq/tandem/agents/llm"
@@ -35,6 +37,7 @@ func (h *Hub) assemble() (err error) {
 	if h.Fanout, err = events.NewFanout(h.Bus.Listen); err != nil {
 		return err
 	}
+	h.facts = newFacts()
 	h.Embedder = llm.HashedNgrams{}
 	h.Batcher = inbox.NewBatcher(h.DB, inbox.BatchOptions{Logger: c.Logger, Fault: c.Fault})
 	h.egress = egress.New(egress.Options{Allow: c.AllowPrivate})
@@ -69,6 +72,7 @@ func (h *Hub) startRoles(context.Context) error {
 	relay.run("bus", h.Bus.Run)
 	relay.run("batcher", h.Batcher.Run)
 	consume := func(cr *crew, s events.Subscription) {
+		s.Handle = h.counted(s.Name, s.Handle)
 		cr.run(s.Name, func(ctx context.Context) error { return events.Consume(ctx, h.DB, h.Bus, s) })
 		cr.run(s.Name+" again", func(ctx context.Context) error { return h.redeliver(ctx, s) })
 	}
@@ -100,7 +104,7 @@ func (h *Hub) serve() error {
 	handler, err := api.New(api.Options{
 		DB: h.DB, Inbox: h.Inbox, Switchboard: h.Switchboard, Embedder: h.Embedder, Fanout: h.Fanout, Deliver: h.Batcher.Deliver,
 		Signal: h.Bus.Signal, Backlog: h.Drain.Backlog, Checks: h.checks(), Web: web.Handler(), Widget: widget(web.Handler()), Demo: h.Config.Demo,
-		TrustedProxies: h.Config.TrustedProxies, InboundPerMinute: h.Config.InboundPerMinute, Logger: h.log,
+		TrustedProxies: h.Config.TrustedProxies, InboundPerMinute: h.Config.InboundPerMinute, Collectors: []prometheus.Collector{h.facts}, Logger: h.log,
 	})
 	if err != nil {
 		return err

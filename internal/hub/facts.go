@@ -1,0 +1,31 @@
+package hub
+
+import (
+	"context"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tandemhq/tandem/internal/events"
+)
+
+// newFacts counts what the consumers of this process have worked off, so that an operator of several processes sees how
+// the work is spread.
+func newFacts() *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "tandem_facts_total", Help: "Facts that this process has worked off, by consumer and outcome (done, failed).",
+	}, []string{"consumer", "outcome"})
+}
+
+// counted is a consumer's handler that counts.
+func (h *Hub) counted(consumer string, handle func(context.Context, events.Fact) error) func(context.Context, events.Fact) error {
+	done, failed := h.facts.WithLabelValues(consumer, "done"), h.facts.WithLabelValues(consumer, "failed")
+	return func(ctx context.Context, f events.Fact) error {
+		err := handle(ctx, f)
+		if err != nil {
+			failed.Inc()
+		} else {
+			done.Inc()
+		}
+		return err
+	}
+}
