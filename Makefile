@@ -5,7 +5,7 @@ STATICCHECK := go tool -modfile=tools/staticcheck/go.mod staticcheck
 GO_FILES     = $(shell find . \( -name node_modules -o -path ./data \) -prune -o -name '*.go' -print)
 
 .DEFAULT_GOAL := help
-.PHONY: run test bench build web fmt lint clean help
+.PHONY: run test bench prove mutants promises build web fmt lint clean help
 
 run: ## install what is missing, build, and start Tandem with demo data (DATA=dir; default data)
 	@DATA="$(DATA)" exec scripts/run
@@ -15,6 +15,15 @@ test: ## everything: formatting, vet, staticcheck, Go tests with the race detect
 
 bench: ## speed and size against the limits of this machine (QUICK=1: under two minutes; JSON=file)
 	@go run ./tools/bench all $(if $(QUICK),--quick) $(if $(JSON),--json=$(JSON))
+
+prove: ## every promise at its full size, one table (SEED=number, ONLY=REL-1,CLM-3; some of it needs root)
+	@exec scripts/prove prove $(if $(SEED),-seed=$(SEED)) $(if $(ONLY),-only=$(ONLY))
+
+mutants: ## deliberate defects, each of which the tests must see (ONLY=name,name)
+	@exec scripts/prove mutants $(if $(ONLY),-only=$(ONLY))
+
+promises: ## the figures of the last make prove into docs/promises.md
+	@exec scripts/prove promises
 
 build: ## bin/tandem with the web app inside
 	@exec scripts/build

@@ -1,0 +1,115 @@
+package main
+
+import "time"
+
+// Goal is a promise with a figure and the tests that stand for it. Its id is the first word of the figures that the
+// tests log with proof.Figure; docs/promises.md says in plain words what it means.
+type Goal struct {
+	ID      string `json:"id"`
+	Promise string `json:"promised"` // the figure that is promised
+	Tests   []Test `json:"-"`
+}
+
+// mutantsGoal is the row that `make mutants` makes.
+const mutantsGoal = "MUTANTS"
+
+// in names tests of a package that run with every `make test` too, there at a small size.
+func in(pkg, run string) Test { return Test{Package: pkg, Run: run} }
+
+// proving names tests that exist for `make prove` alone.
+func proving(pkg, run string, timeout time.Duration) Test {
+	return Test{Package: "internal/prove/" + pkg, Run: run, Tags: "prove", Timeout: timeout}
+}
+
+// asRoot is a test that mounts file systems.
+func asRoot(t Test) Test {
+	t.Root = true
+	return t
+}
+
+// goals is everything that `make prove` shows. Those of one package stand together.
+var goals = []Goal{
+	// Claims and handoffs: internal to one process and PostgreSQL.
+	{"CLM-1", "64 callers, 1,000 conversations: one winner each, 63 are told the owner, p99 at most 50 ms", []Test{
+		in("inbox", `^TestOneWinnerOf64$`),
+	}},
+	{"CLM-2", "20,000 random sequences of 50 steps: model and database never differ, forbidden steps refused without a trace", []Test{
+		in("inbox", `^TestOwnershipWalks$`),
+	}},
+	{"CLM-3", "concurrent histories of claim, release, takeover and handoff are linearizable", nil},
+	{"CLM-4", "500 takeovers at 5 points of a turn: 0 AI messages whose dispatch began after the takeover; the team is told within 1 s", []Test{
+		in("inbox", `^TestTakeoverAgainstReply$`), in("agents", `^TestTakeover$`),
+	}},
+	{"CLM-5", "200 bursts while the AI member writes: no stale answer, at most 3 restarts, exactly one reply each", []Test{
+		in("agents", `^TestNewerMessageSupersedes$|^TestRestartsAreBounded$`),
+	}},
+	{"CLM-6", "200 dead workers: claimed again within the lease plus 5 s, at most one reply each", []Test{
+		in("agents", `^TestWorkerDies$`),
+	}},
+	{"CLM-7", "1,000 races of each two decisions on a handoff: one final state, one owner, one event", []Test{
+		in("inbox", `^TestHandoffRaces$`),
+	}},
+	{"CLM-8", "a member who is disabled keeps no conversation, and its sessions and keys end within 1 s", []Test{
+		in("inbox", `^TestDeactivatedMembersOwnNothing$`),
+	}},
+
+	// Messages and sends.
+	{"REL-3", "the bus's directory deleted with 10,000 messages pending: 0 lost, 0 twice, drained within 60 s", []Test{
+		in("internal/events", `^TestAmnesia$`), in("internal/hub", `^TestNothingIsLostWithTheBus$`),
+	}},
+	{"REL-6", "200 workers frozen for twice their lease: another takes over, 0 stale writes, 0 stale sends", nil},
+	{"REL-7", "1,000 sends, 20 % cut after the receiver took them: 0 doubled, every doubtful one shown as unknown within 5 s (10 s after a restart)", nil},
+	{"REL-8", "100 malformed among 10,000: the other 9,900 processed, 0 exits, each malformed one kept with its bytes after at most 5 tries", nil},
+	{"REL-9", "every fact delivered 3 times in random order, 30 % of acknowledgements lost: the database ends as with one delivery each", []Test{
+		in("internal/events", `^TestRedeliveryStorm$`),
+	}},
+	{"REL-12", "1,000 timers under kills: each effect exactly once, late by at most 2 s (p99), none early or repeated when the clock jumps", []Test{
+		in("internal/timers", `^TestEachOnce$|^TestAllDueAtOnce$`),
+	}},
+	{"REL-16", "every order of sent, delivered, read and failed, up to 6 reports: one final status, none falls", []Test{
+		in("inbox", `^TestStatusIsMonotone$|^TestStatusInTheDatabase$|^TestReceiptBeforeTheRecord$`),
+	}},
+
+	// Real processes that are killed, frozen and starved.
+	{"REL-1", "10,000 messages in 200 conversations under 50 kills: 0 lost, 0 doubled, in order, ready within 5 s, backlog gone within 60 s", nil},
+	{"REL-2", "20 power cuts of program and PostgreSQL: 0 accepted messages lost; the same run with synchronous_commit off does lose", nil},
+	{"REL-4", "each of the disks full: no message accepted that is not kept, not ready within 5 s, well within 30 s of room, 0 lost", nil},
+	{"REL-5", "PostgreSQL killed 20 times and away for 60 s: 0 lost, 0 doubled, back within 10 s, no goroutine left over", nil},
+	{"REL-10", "100 orderly stops under load: ended within 15 s, 0 lost, 0 sends left unknown", nil},
+	{"REL-11", "5 times the load for 60 s: memory at most 512 MB, 429 or 503 and no 500, accepted p99 at most 2 s, other tenants' p99 at most doubled", nil},
+	{"REL-13", "cold start with 100,000 messages and 10,000 unpublished facts: ready within 5 s", nil},
+	{"REL-19", "200 messages a second: accepted p99 at most 100 ms, on the screen p99 at most 500 ms, 0 errors; 500 a second for 60 s drained within 60 s", nil},
+	{"SCALE", "three processes, one PostgreSQL, three NATS nodes; one of each killed under load: 0 lost, 0 doubled, 0 talk-overs, work spread over all", nil},
+
+	// Tenants and the record of what happened.
+	{"SEC-1", "every route with every foreign id: not found, and no byte of the database changed", []Test{
+		in("api", `^TestForeignIdsAreNotFoundEverywhere$`),
+	}},
+	{"SEC-2", "every table under forced row-level security or on a reviewed list; a stranger reads and writes 0 rows", []Test{
+		in("internal/pg", `^TestEveryTableIsProtected$|^TestForeignKeysCarryTheOrganization$|^TestNothingLooksPastRowLevelSecurity$|^TestForeignOrganizationSeesNothing$`),
+	}},
+	{"SEC-16", "1,000 random edits, removals and reorders of the audit log: all found", []Test{
+		in("internal/events", `^TestChainShowsEveryEdit$`),
+	}},
+
+	// AI members.
+	{"AI-1", "a model that wants to do harm, at least 500 cases: 0 breaches, every refusal recorded", []Test{
+		in("agents", `^TestMaliciousModel$`),
+	}},
+	{"AI-2", "a model that obeys every instruction it reads, 2,160 runs: 0 attacks succeed, 95 % of tasks done, 90 % under attack", nil},
+	{"AI-3", "1,000 forged borders: none leaves its quotation; no byte of a customer in the system prompt", []Test{
+		in("agents", `^TestForgedBorders$`),
+	}},
+	{"AI-5", "budgets hold, and two machines that answer each other stop after at most 3 messages, with a handoff", []Test{
+		in("agents", `^TestBudgetsAcrossTurns$`),
+	}},
+	{"AI-6", "2,160 runs: 0 foreign addresses, ids, keys or links leave", nil},
+	{"AI-7", "1,000 searches in two organizations with the same texts: 0 foreign passages, the right one among ten in 95 %", []Test{
+		in("agents", `^TestKnowledgeStaysInside$`),
+	}},
+	{"AI-10", "every fault of a model: one reply or one handoff within 120 s, never an error shown", []Test{
+		in("agents", `^TestModelFaults$|^TestModelCannotBeOpened$`),
+	}},
+
+	{mutantsGoal, "every deliberate defect is seen by a test", nil},
+}
