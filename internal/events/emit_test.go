@@ -113,7 +113,7 @@ func TestNothingIsSaidBeforeTheCommit(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	ctx := newOrg(t, db)
-	said := func() int { return count(t, db, "SELECT count(*) FROM outbox") }
+	said := func() int64 { return count(t, db, "SELECT count(*) FROM outbox") }
 	say := func(ctx context.Context, tx pgx.Tx) error {
 		if _, err := Emit(ctx, tx, event(1)); err != nil {
 			return err
