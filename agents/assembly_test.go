@@ -106,9 +106,12 @@ func TestContextAssembly(t *testing.T) {
 			Stages: []llm.Stage{{ID: "s", Name: text(), Kind: "open"}}, Qualification: map[string]llm.QualField{llm.Need: {Value: text()}},
 		}
 		lines := []line{
-			{Direction: "inbound", Kind: "message", Text: text()}, {Direction: "outbound", Kind: "note", SenderKind: "human", Text: text()},
-			{Direction: "outbound", Kind: "message", SenderKind: "human", Text: text()}, {Direction: "outbound", Kind: "message", SenderKind: "ai", Text: text()},
-			{Direction: "outbound", Kind: "message", SenderKind: "ai", SenderID: &member, Text: "Hello, how can I help?"}, {Direction: "inbound", Kind: "message", Text: text()},
+			{Direction: "inbound", Kind: "message", Text: text()},
+			{Direction: "outbound", Kind: "note", SenderKind: "human", Text: text()},
+			{Direction: "outbound", Kind: "message", SenderKind: "human", Text: text()},
+			{Direction: "outbound", Kind: "message", SenderKind: "ai", Text: text()},
+			{Direction: "outbound", Kind: "message", SenderKind: "ai", SenderID: &member, Text: "Hello, how can I help?"},
+			{Direction: "inbound", Kind: "message", Text: text()},
 		}
 		req := turn.assemble(persona, f, facts, lines, nil)
 		if turn.nonce == "" || req.Nonce != turn.nonce {

@@ -19,7 +19,10 @@ type Models struct {
 	open map[llmKey]llm.Model
 }
 
-type llmKey struct{ provider, base, model, key string }
+type llmKey struct {
+	provider, base, model, key string
+	inputPrice, outputPrice    int64
+}
 
 // maxOpen bounds the models that are kept; beyond it all are forgotten and opened again when needed.
 const maxOpen = 256
@@ -29,13 +32,16 @@ func (m *Models) Open(_ context.Context, p team.AIProfile, key seal.Secret) (llm
 	if p.Provider == "" || p.Provider == llm.Rules {
 		return m.Rules, nil
 	}
-	k := llmKey{p.Provider, p.BaseURL, p.Model, key.Reveal()}
+	k := llmKey{p.Provider, p.BaseURL, p.Model, key.Reveal(), max(p.InputPrice, 0), max(p.OutputPrice, 0)}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if got, ok := m.open[k]; ok {
 		return got, nil
 	}
-	model, err := llm.Open(llm.Settings{Provider: k.provider, BaseURL: k.base, Model: k.model, APIKey: k.key, AllowPrivate: m.AllowPrivate})
+	model, err := llm.Open(llm.Settings{
+		Provider: k.provider, BaseURL: k.base, Model: k.model, APIKey: k.key, AllowPrivate: m.AllowPrivate,
+		InputPrice: k.inputPrice, OutputPrice: k.outputPrice,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -42,6 +42,7 @@ type world struct {
 	minds    sync.Map // contact name -> llm.Model
 	fallback llm.Model
 	journal  *journal
+	provider channels.Channel // where messages are sent; the journal when nil
 	n        atomic.Int64
 }
 
@@ -184,7 +185,12 @@ func (w *world) deliver(c *customer) { w.deliverWith(c, nil) }
 
 func (w *world) deliverWith(c *customer, fault inbox.Fault) {
 	w.t.Helper()
-	courier := &inbox.Courier{Fault: fault, DB: w.db, Channels: func(context.Context, tandem.ID, tandem.ID) (channels.Channel, error) { return w.journal, nil }}
+	courier := &inbox.Courier{Fault: fault, DB: w.db, Channels: func(context.Context, tandem.ID, tandem.ID) (channels.Channel, error) {
+		if w.provider != nil {
+			return w.provider, nil
+		}
+		return w.journal, nil
+	}}
 	for {
 		ids := []tandem.ID{}
 		w.tx(func(ctx context.Context, tx pgx.Tx) error {

@@ -50,6 +50,11 @@ type AIProfile struct {
 	Persona  string `json:"persona,omitempty"` // how it speaks and what it is for, in plain words
 	Autonomy string `json:"autonomy"`          // "auto": it answers by itself
 	Budget   Budget `json:"budget"`
+
+	// What the model costs, in millionths of the organization's currency unit per million tokens; 0: not known, and
+	// Budget.TokensPerDay is what bounds a day.
+	InputPrice  int64 `json:"input_price,omitempty"`
+	OutputPrice int64 `json:"output_price,omitempty"`
 }
 
 // Budget is what an AI member may spend; 0 means the default.
@@ -60,6 +65,8 @@ type Budget struct {
 	MessagesInRow    int   `json:"messages_in_row,omitempty"`     // without a word from the contact
 	MessagesPerHour  int   `json:"messages_per_hour,omitempty"`   // per conversation
 	CostMicrosPerDay int64 `json:"cost_micros_per_day,omitempty"` // millionths of the organization's currency unit
+	TokensPerDay     int64 `json:"tokens_per_day,omitempty"`
+	MachineRounds    int   `json:"machine_rounds,omitempty"` // with somebody who writes like a machine; negative: no limit
 }
 
 type members struct{ record.Set[Member] }

@@ -51,8 +51,8 @@ func seedTeam(ctx context.Context, tx pgx.Tx, h *hub.Hub, demo *demoFile) error 
 	if _, err := team.AddHuman(ctx, tx, team.NewHuman{Name: "Rita Gomes", Email: "rita@lumen.example.com", Password: password(), Title: "Customer success", Role: team.Agent}); err != nil {
 		return err
 	}
-	// Whoever tries the demo writes faster than customers do.
-	chatty := team.AIProfile{Budget: team.Budget{MessagesPerHour: 60}}
+	// Whoever tries the demo writes faster than customers do, and the played customers are machines.
+	chatty := team.AIProfile{Budget: team.Budget{MessagesPerHour: 60, MachineRounds: -1}}
 	ava, err := team.AddAI(ctx, tx, h.Sealer, team.NewAI{Name: "Ava", Title: "First answers in the chat", Profile: chatty})
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ import (
 )
 
 // Wide is a budget that no test spends by accident.
-var Wide = team.Budget{ToolCalls: 100, Seconds: 120, Tokens: 10_000_000, MessagesInRow: 1000, MessagesPerHour: 100_000}
+var Wide = team.Budget{ToolCalls: 100, Seconds: 120, Tokens: 10_000_000, MessagesInRow: 1000, MessagesPerHour: 100_000, MachineRounds: -1}
 
 // AddModel adds an AI member that thinks with the OpenAI-compatible server at baseURL (such as the oracle's), with a
 // wide budget, and lets it answer both channels. Processes need not be running; running ones learn of it at once.
