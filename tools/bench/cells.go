@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/tandemhq/tandem/internal/bench"
+	"github.com/tandemhq/tandem/internal/bench/ingest"
 )
 
 // cell is a group of measurements that shares its data.
@@ -13,7 +14,9 @@ type cell struct {
 }
 
 // cells are in the order of a full run.
-var cells = []cell{}
+var cells = []cell{
+	{"ingest", ingest.Run},
+}
 
 func names() []string {
 	list := make([]string, len(cells))
