@@ -193,8 +193,9 @@ const waitHandoffSQL = `
 
 // RequestHandoff asks a person to take the conversation over and tells the contact so in
 // at most one line. The owner stays until the decision, but an AI member sends nothing
-// more. An AI member must own the conversation at in.Fence in in.Run (ErrFenceMoved). A
-// second handoff of one conversation is a Conflict. It needs handoff:request.
+// more. An AI member must own the conversation at in.Fence in in.Run (ErrFenceMoved), an
+// external one must own it unless nobody does. A second handoff of one conversation is a
+// Conflict. It needs handoff:request.
 func RequestHandoff(ctx context.Context, tx pgx.Tx, conv tandem.ID, in HandoffRequest) (Handoff, error) {
 	a, err := allowed(ctx, "handoff:request")
 	if err != nil {
@@ -219,7 +220,7 @@ func RequestHandoff(ctx context.Context, tx pgx.Tx, conv tandem.ID, in HandoffRe
 		if err := h.mayAnswer(ctx, tx, a, in.Fence, in.Run); err != nil {
 			return Handoff{}, err
 		}
-	case h.ownedByPerson() && !h.ownedBy(a.Member) && !leads(a):
+	case h.OwnerID != nil && !h.ownedBy(a.Member) && !leads(a) && (h.ownedByPerson() || a.Kind == tandem.External):
 		return Handoff{}, h.taken(ctx, tx)
 	}
 	to, err := target(ctx, tx, a.Org, in.To)

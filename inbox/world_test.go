@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"go.uber.org/goleak"
 
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/channels"
@@ -24,8 +23,6 @@ import (
 	"github.com/tandemhq/tandem/internal/timers"
 	"github.com/tandemhq/tandem/team"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // world is one organization with people, AI members and two channels.
 type world struct {
