@@ -1,3 +1,5 @@
+// Package ingest measures how leads come in: committed ones per second against what PostgreSQL can store at best, and
+// whether each is there exactly once afterwards, also when the process is killed again and again.
 package ingest
 
 import (
@@ -29,7 +31,7 @@ func Run(ctx context.Context, e *bench.Env) ([]bench.Row, error) {
 		return nil, err
 	}
 	defer limit.Close()
-	w, err := Open(ctx, e, "ingest", bench.Contacts)
+	w, err := bench.NewWorld(ctx, e, "ingest", bench.Inhabitants{Orgs: bench.Orgs, Contacts: bench.Contacts})
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +53,7 @@ func cells() []cell {
 	return append(list, cell{firstKind, 1}, cell{firstKind, 64})
 }
 
-func speed(ctx context.Context, e *bench.Env, limit *bench.Limit, w *World) ([]bench.Row, error) {
+func speed(ctx context.Context, e *bench.Env, limit *bench.Limit, w *bench.World) ([]bench.Row, error) {
 	t, err := e.Start(ctx, bench.Launch{Database: w.Database})
 	if err != nil {
 		return nil, err
@@ -73,15 +75,19 @@ func speed(ctx context.Context, e *bench.Env, limit *bench.Limit, w *World) ([]b
 			e.Log("%d  limit c=%-3d        %6.0f/s  p50 %6.2f  p99 %6.2f ms", rep+1, c.clients, s.Rate, bench.Millis(s.P50), bench.Millis(s.P99))
 			return nil
 		}
-		j := newJournal()
-		s := w.load(ctx, e, j, t.URL, c)
+		began := time.Now()
+		s, senders := load(ctx, e, w, t.URL, c)
 		samples[c] = append(samples[c], s)
 		took, err := t.Quiet(ctx, w.Pool)
 		if err != nil {
 			return err
 		}
-		f, err := j.check(ctx, w)
+		accepted, open := bench.Journal(senders)
+		f, err := bench.Count(ctx, w.Pool, began, accepted)
 		if err != nil {
+			return err
+		}
+		if err := f.Check(open); err != nil {
 			wrong = append(wrong, fmt.Errorf("%s leads, %d clients, repetition %d: %w", c.kind, c.clients, rep+1, err))
 		}
 		counted, drained, draining = counted+f.Accepted, drained+f.Messages, draining+took
@@ -120,18 +126,21 @@ func limitCell(ctx context.Context, e *bench.Env, limit *bench.Limit, clients in
 	})
 }
 
-func (w *World) load(ctx context.Context, e *bench.Env, j *Journal, url string, c cell) bench.Sample {
-	list := w.senders(e, url, c.clients)
-	defer finish(j, list)
-	return bench.Closed(ctx, c.clients, e.Cell, func(ctx context.Context, n int) error {
+func load(ctx context.Context, e *bench.Env, w *bench.World, url string, c cell) (bench.Sample, []*bench.Sender) {
+	list := w.Senders(e, url, c.clients)
+	sample := bench.Closed(ctx, c.clients, e.Cell, func(ctx context.Context, n int) error {
 		s := list[n]
-		l := s.known(bench.Contacts)
+		l := s.Known(1 + s.R.IntN(bench.Contacts))
 		if c.kind == firstKind {
-			l = s.first()
+			l = s.First()
 		}
-		_, err := s.send(ctx, l)
+		_, err := s.Send(ctx, l)
 		return err
 	})
+	for _, s := range list {
+		s.Close()
+	}
+	return sample, list
 }
 
 // judge makes the rows of G1 and G2.

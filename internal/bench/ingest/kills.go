@@ -19,7 +19,7 @@ const (
 
 // kills has clients write leads and send each again until it is confirmed, a tenth of them twice at the same time, while
 // the process is killed again and again: half of the time with few contacts who write much. Then it counts (G18).
-func kills(ctx context.Context, e *bench.Env, w *World) ([]bench.Row, error) {
+func kills(ctx context.Context, e *bench.Env, w *bench.World) ([]bench.Row, error) {
 	n := bench.Size(e, 2, 20)
 	t, err := e.Start(ctx, bench.Launch{Database: w.Database})
 	if err != nil {
@@ -32,20 +32,19 @@ func kills(ctx context.Context, e *bench.Env, w *World) ([]bench.Row, error) {
 	}
 	launch := bench.Launch{Database: w.Database, Data: t.Data, Addr: u.Host}
 
+	began := time.Now()
 	var contacts atomic.Int64
 	contacts.Store(bench.Contacts)
-	j := newJournal()
 	loaded, stop := context.WithCancel(ctx)
 	defer stop()
-	d := &driver{w: w, contacts: &contacts}
+	d := &driver{contacts: &contacts}
 	var wg sync.WaitGroup
-	list := w.senders(e, t.URL, killClients)
+	list := w.Senders(e, t.URL, killClients)
 	for _, s := range list {
 		wg.Go(func() { d.drive(ctx, loaded, s) })
 	}
 	r := e.Rand("kills")
 	var slowest time.Duration
-	began := time.Now()
 	for i := range n {
 		if i == n/2 {
 			contacts.Store(hotContacts)
@@ -60,12 +59,18 @@ func kills(ctx context.Context, e *bench.Env, w *World) ([]bench.Row, error) {
 	time.Sleep(300 * time.Millisecond)
 	stop()
 	wg.Wait()
-	finish(j, list)
+	for _, s := range list {
+		s.Close()
+	}
 	if _, err := t.Quiet(ctx, w.Pool); err != nil {
 		return nil, err
 	}
-	j.open = 0 // each of them was sent again until it was confirmed
-	f, wrong := j.check(ctx, w)
+	accepted, _ := bench.Journal(list)
+	f, err := bench.Count(ctx, w.Pool, began, accepted)
+	if err != nil {
+		return nil, err
+	}
+	wrong := f.Check(0) // what ended without an answer was sent again until it was confirmed
 	row := bench.Row{
 		Goal: "G18", Name: fmt.Sprintf("kill -9 ×%d under %d clients, a tenth sent twice at once, half with %d hot contacts", n, killClients, hotContacts),
 		Want: "0 lost, 0 doubled, 0 refused",
@@ -83,9 +88,8 @@ func kills(ctx context.Context, e *bench.Env, w *World) ([]bench.Row, error) {
 }
 
 type driver struct {
-	w        *World
 	contacts *atomic.Int64
-	last     atomic.Pointer[lead] // what somebody is just sending
+	last     atomic.Pointer[bench.Lead] // what somebody is just sending
 	repeated atomic.Int64
 	twice    atomic.Int64
 	refused  atomic.Int64 // 4xx, and 5xx that do not say "try again"
@@ -94,14 +98,14 @@ type driver struct {
 }
 
 // drive writes until loaded ends; what it began it finishes.
-func (d *driver) drive(ctx, loaded context.Context, s *sender) {
+func (d *driver) drive(ctx, loaded context.Context, s *bench.Sender) {
 	for loaded.Err() == nil {
-		l := s.known(int(d.contacts.Load()))
-		if other := d.last.Load(); other != nil && s.r.IntN(10) == 0 {
+		l := s.Known(1 + s.R.IntN(int(d.contacts.Load())))
+		if other := d.last.Load(); other != nil && s.R.IntN(10) == 0 {
 			l = *other
 			d.twice.Add(1)
 		} else {
-			l.body = append([]byte(nil), l.body...) // somebody else may send it too
+			l.Body = append([]byte(nil), l.Body...) // somebody else may send it too
 			d.last.Store(&l)
 		}
 		for try := 0; ; try++ {
@@ -110,7 +114,7 @@ func (d *driver) drive(ctx, loaded context.Context, s *sender) {
 				time.Sleep(again)
 			}
 			rctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-			status, err := s.send(rctx, l)
+			status, err := s.Send(rctx, l)
 			cancel()
 			if err == nil {
 				break

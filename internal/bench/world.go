@@ -1,6 +1,4 @@
-// Package ingest measures how leads come in: committed ones per second against what PostgreSQL can store at best, and
-// whether each is there exactly once afterwards, also when the process is killed again and again.
-package ingest
+package bench
 
 import (
 	"bytes"
@@ -8,48 +6,54 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
-	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/tandemhq/tandem"
-	"github.com/tandemhq/tandem/internal/bench"
+	"github.com/tandemhq/tandem/team"
 )
 
-// World is a database with organizations and contacts who all have written before, and whom nobody answers.
+// World is a database with organizations and contacts who all have written before.
 type World struct {
-	*bench.Database
+	*Database
 	Pool *pgxpool.Pool // as the superuser
-	orgs []bench.Org
+	Orgs []Org
 	body string // most of each message
 	mark string // makes external ids of this run its own
 
 	n atomic.Int64
 }
 
-// Open makes the database in the cluster and fills it with contacts, each with a lead and a conversation without messages.
-func Open(ctx context.Context, e *bench.Env, name string, contacts int) (*World, error) {
+// Inhabitants says who lives in a World.
+type Inhabitants struct {
+	Orgs     int             // organizations
+	Contacts int             // in all of them
+	AI       *team.AIProfile // of the AI member that answers; nil: nobody answers
+}
+
+// NewWorld makes the database name in the cluster and fills it with contacts, each with a lead and a conversation without
+// messages. Close it.
+func NewWorld(ctx context.Context, e *Env, name string, who Inhabitants) (*World, error) {
 	db, err := e.Cluster.OpenDatabase(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	w := &World{Database: db, body: bench.Text(e.Rand("ingest"), 800), mark: strconv.FormatUint(e.Seed, 36)}
+	w := &World{Database: db, body: Text(e.Rand("ingest"), 800), mark: strconv.FormatUint(e.Seed, 36)}
 	if w.Pool, err = e.Cluster.Pool(ctx, name, 4); err != nil {
 		db.Close()
 		return nil, err
 	}
-	for i := range bench.Orgs {
-		o, err := db.NewOrg(ctx, "Ingest "+strconv.Itoa(i+1), nil)
+	for i := range who.Orgs {
+		o, err := db.NewOrg(ctx, name+" "+strconv.Itoa(i+1), who.AI)
 		if err != nil {
 			w.Close()
 			return nil, err
 		}
-		w.orgs = append(w.orgs, o)
+		w.Orgs = append(w.Orgs, o)
 	}
-	if err := w.fill(ctx, contacts); err != nil {
+	if err := w.fill(ctx, who.Contacts); err != nil {
 		w.Close()
 		return nil, err
 	}
@@ -81,7 +85,7 @@ func (w *World) fill(ctx context.Context, n int) error {
 	type row struct{ org, contact, lead, conversation, channel, board, stage string }
 	rows := make([]row, n)
 	for i := range rows {
-		o := w.orgs[(i+1)%bench.Orgs]
+		o := w.Orgs[(i+1)%len(w.Orgs)]
 		rows[i] = row{
 			string(o.ID), string(tandem.NewID()), string(tandem.NewID()), string(tandem.NewID()), string(o.Form.ID), string(o.Board.ID),
 			string(o.Board.Stages[0].ID),
@@ -115,94 +119,71 @@ func (w *World) fill(ctx context.Context, n int) error {
 	return err
 }
 
-// Journal is what was sent and confirmed.
-type Journal struct {
-	began time.Time
+// Sender writes leads over one connection and keeps a journal of what was confirmed. Not for several goroutines at once.
+type Sender struct {
+	R *rand.Rand
 
-	mu       sync.Mutex
-	accepted []bench.Accepted
-	open     int // requests without an answer, whose lead may or may not be there
-}
-
-func newJournal() *Journal { return &Journal{began: time.Now()} }
-
-func (j *Journal) accept(a []bench.Accepted) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.accepted = append(j.accepted, a...)
-}
-
-// check compares with the database.
-func (j *Journal) check(ctx context.Context, w *World) (bench.Effects, error) {
-	f, err := bench.Count(ctx, w.Pool, j.began, j.accepted)
-	if err != nil {
-		return f, err
-	}
-	return f, f.Check(j.open)
-}
-
-// sender writes leads over one connection. Not for several goroutines at once.
-type sender struct {
 	w        *World
-	conn     bench.Conn
-	targets  []bench.Target // by organization
-	r        *rand.Rand
+	conn     Conn
+	targets  []Target // by organization
 	buf      []byte
-	accepted []bench.Accepted
+	accepted []Accepted
 	open     int
 }
 
-func (w *World) senders(e *bench.Env, url string, n int) []*sender {
-	targets := make([]bench.Target, len(w.orgs))
-	for i, o := range w.orgs {
-		targets[i] = bench.NewTarget(url+"/api/v1/inbound/lead", o.Key)
+// Senders makes n for the process at url.
+func (w *World) Senders(e *Env, url string, n int) []*Sender {
+	targets := make([]Target, len(w.Orgs))
+	for i, o := range w.Orgs {
+		targets[i] = NewTarget(url+"/api/v1/inbound/lead", o.Key)
 	}
-	list := make([]*sender, n)
+	list := make([]*Sender, n)
 	for i := range list {
-		list[i] = &sender{w: w, targets: targets, r: e.Rand("sender " + strconv.FormatInt(w.n.Add(1), 10))}
+		list[i] = &Sender{w: w, targets: targets, R: e.Rand("sender " + strconv.FormatInt(w.n.Add(1), 10))}
 	}
 	return list
 }
 
-// lead is a body of 1 KB.
-type lead struct {
-	org      int
-	external string
-	body     []byte
+// Lead is a request of 1 KB.
+type Lead struct {
+	External string
+	Body     []byte
+
+	org int
 }
 
 // lead makes one of a contact with that address; the body is valid until the next call.
-func (s *sender) lead(org int, address string) lead {
-	l := lead{org: org, external: s.w.mark + "-" + strconv.FormatInt(s.w.n.Add(1), 36)}
+func (s *Sender) lead(org int, address string) Lead {
+	l := Lead{org: org, External: s.w.mark + "-" + strconv.FormatInt(s.w.n.Add(1), 36)}
 	b := append(s.buf[:0], `{"external_id":"`...)
-	b = append(b, l.external...)
+	b = append(b, l.External...)
 	b = append(b, `","title":"Enquiry","contact":{"name":"A contact","email":"`...)
 	b = append(b, address...)
 	b = append(b, `"},"message":"`...)
 	b = append(b, s.w.body...)
-	b = append(b, " id="...)
-	b = append(b, l.external...)
+	b = append(b, TextMark...)
+	b = append(b, l.External...)
 	s.buf = append(b, `"}`...)
-	l.body = s.buf
+	l.Body = s.buf
 	return l
 }
 
-// known is a lead of a random contact below or at most.
-func (s *sender) known(most int) lead {
-	c := 1 + s.r.IntN(most)
-	return s.lead(c%bench.Orgs, email(c))
-}
+// TextMark stands in the text of each lead before its external id, which ends the text.
+const TextMark = " id="
 
-// first is the first lead of somebody new.
-func (s *sender) first() lead {
-	return s.lead(s.r.IntN(bench.Orgs), "new"+strconv.FormatInt(s.w.n.Add(1), 36)+s.w.mark+"@example.com")
+// Known is a lead of the contact with that number, from 1; valid until the next call.
+func (s *Sender) Known(contact int) Lead { return s.lead(contact%len(s.w.Orgs), email(contact)) }
+
+// First is the first lead of somebody new; valid until the next call.
+func (s *Sender) First() Lead {
+	return s.lead(s.R.IntN(len(s.w.Orgs)), "new"+strconv.FormatInt(s.w.n.Add(1), 36)+s.w.mark+"@example.com")
 }
 
 var messageField = []byte(`"message":{"id":"`)
 
-// send posts once; an error is anything but a 2xx with the ids.
-func (s *sender) send(ctx context.Context, l lead) (status int, err error) {
-	status, answer, err := s.conn.Post(ctx, s.targets[l.org], l.body)
+// Send posts once. An error is anything but a 2xx with the ids; its status is 0 when no answer came.
+func (s *Sender) Send(ctx context.Context, l Lead) (status int, err error) {
+	status, answer, err := s.conn.Post(ctx, s.targets[l.org], l.Body)
 	if err != nil {
 		s.open++
 		return 0, err
@@ -214,18 +195,19 @@ func (s *sender) send(ctx context.Context, l lead) (status int, err error) {
 	if !ok || len(rest) < 36 {
 		return status, fmt.Errorf("status %d without the message's id: %s", status, answer)
 	}
-	o := s.w.orgs[l.org]
-	s.accepted = append(s.accepted, bench.Accepted{Org: o.ID, Channel: o.Form.ID, External: l.external, Message: tandem.ID(rest[:36])})
+	o := s.w.Orgs[l.org]
+	s.accepted = append(s.accepted, Accepted{Org: o.ID, Channel: o.Form.ID, External: l.External, Message: tandem.ID(rest[:36])})
 	return status, nil
 }
 
-// finish closes connections and notes what was accepted.
-func finish(j *Journal, list []*sender) {
+// Close ends the connection. The journal stays.
+func (s *Sender) Close() { s.conn.Close() }
+
+// Journal is what the senders had confirmed, and how many requests ended without an answer.
+func Journal(list []*Sender) (accepted []Accepted, open int) {
 	for _, s := range list {
-		s.conn.Close()
-		j.accept(s.accepted)
-		j.mu.Lock()
-		j.open += s.open
-		j.mu.Unlock()
+		accepted = append(accepted, s.accepted...)
+		open += s.open
 	}
+	return accepted, open
 }
