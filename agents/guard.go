@@ -17,9 +17,12 @@ import (
 // in the conversation may have told the model to draw a picture whose address carries what it
 // knows, or to write another contact's phone number. The guard decides without a model.
 type Guard struct {
-	hosts map[string]bool // whose links may be sent
+	hosts map[string]bool // to which any link may be sent
+	links map[string]bool // addresses that may be sent exactly as they stand in the knowledge
+	names map[string]bool // the hosts of links: they may be named, with no path that could carry anything
 	own   string          // lower-case text of what is the contact's or the knowledge's
 	digit string          // the digits of the same, in runs
+	nonce string          // of the turn's borders
 }
 
 // What stands where something was taken out.
@@ -28,6 +31,7 @@ const (
 	emailRemoved  = "[e-mail address removed]"
 	numberRemoved = "[number removed]"
 	idRemoved     = "[reference removed]"
+	rulesRemoved  = "[instructions removed]"
 )
 
 const sqlOwn = `
@@ -58,24 +62,25 @@ func GuardFor(ctx context.Context, tx pgx.Tx, t *Turn) (*Guard, error) {
 		texts = append(texts, h.Text, h.Title, h.URL)
 		linked = append(linked, h.Text, h.URL)
 	}
-	return newGuard(names, linked, texts), nil
+	g := newGuard(names, linked, texts)
+	g.nonce = t.nonce
+	return g, nil
 }
 
-// newGuard allows links to hosts and to every host that linked texts link to, and repeats of texts.
+// newGuard allows links to hosts, the very links that stand in linked texts, and repeats of texts. A passage of the
+// knowledge does not open its whole host: what a model adds to an address can carry what it knows.
 func newGuard(hosts, linked, texts []string) *Guard {
-	g := &Guard{hosts: map[string]bool{}}
+	g := &Guard{hosts: map[string]bool{}, links: map[string]bool{}, names: map[string]bool{}}
 	for _, h := range hosts {
 		g.hosts[strings.ToLower(strings.TrimSpace(h))] = true
 	}
 	for _, text := range linked {
 		for _, m := range anyURL.FindAllString(text, -1) {
-			if h := hostOf(m); h != "" {
-				g.hosts[h] = true
-			}
+			g.link(strings.TrimLeft(m, " \n\t("))
 		}
 		for _, m := range bareHost.FindAllString(text, -1) {
-			if h := hostOf("https://" + m); h != "" {
-				g.hosts[h] = true
+			if isAddress(m) {
+				g.link("https://" + m)
 			}
 		}
 	}
@@ -85,22 +90,52 @@ func newGuard(hosts, linked, texts []string) *Guard {
 	return g
 }
 
+func (g *Guard) link(address string) {
+	if h := hostOf(address); h != "" {
+		g.names[h], g.links[canonical(address)] = true, true
+	}
+}
+
+// allowed reports whether a link may be sent.
+func (g *Guard) allowed(link string) bool {
+	h := hostOf(link)
+	if h == "" {
+		return false
+	}
+	c := canonical(link)
+	return g.hosts[h] || g.links[c] || g.names[h] && c == h
+}
+
+// canonical is a link without its scheme, the case of its host, and what a sentence puts behind it.
+func canonical(link string) string {
+	link = strings.TrimRight(strings.TrimSpace(link), trailing)
+	_, rest, _ := strings.Cut(link, "://")
+	host := len(rest)
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		host = i
+	}
+	return strings.TrimRight(strings.ToLower(rest[:host])+rest[host:], "/")
+}
+
 var (
 	comment  = regexp.MustCompile(`(?s)<!--.*?(?:-->|$)`)
 	rawBlock = regexp.MustCompile(`(?is)<(?:script|style)\b[^>]*>.*?(?:</(?:script|style)\s*>|$)`)
 	tag      = regexp.MustCompile(`(?s)</?[a-zA-Z][^<>]*>|<[!?][^<>]*>`)
 	openTag  = regexp.MustCompile(`<([a-zA-Z/!?])`)
 
-	mdImage = regexp.MustCompile(`!\[([^\]]*)\]\s*(?:\([^)]*\)?|\[[^\]]*\])`)
-	mdLink  = regexp.MustCompile(`\[([^\]]*)\]\s*\(\s*<?([^)\s>]*)[^)]*\)`)
-	mdRef   = regexp.MustCompile(`(?m)^\s{0,3}\[[^\]]+\]:\s*\S+.*$`)
-	anyURL  = regexp.MustCompile(`(?i)\b(?:[a-z][a-z0-9+.\-]{0,30}:[/\\]{2}|(?:https?|ftps?|wss?|file|data|javascript|vbscript|blob|mailto|tel|sms):)[^\s<>"']+|(?:^|[\s(])[/\\]{2}[a-z0-9][^\s<>"']+`)
-	// bareHost is what mail and chat clients make a link of although no scheme stands before it.
-	bareHost = regexp.MustCompile(`(?i)\b(?:[\p{L}\p{N}](?:[\p{L}\p{N}\-]{0,62})[.。．｡]){2,}(?:it|at|in|us|me|be)\b(?:[:/?#][^\s<>"']*)?|\b(?:[\p{L}\p{N}](?:[\p{L}\p{N}\-]{0,62})[.。．｡])+(?:com|net|org|io|co|ai|dev|app|info|biz|ru|cn|xyz|top|site|online|club|shop|store|live|link|click|tech|cloud|page|eu|uk|de|fr|nl|es|pl|ch|ca|au|jp|br|test|example|local|internal)\b(?:[:/?#][^\s<>"']*)?|\b(?:[\p{L}\p{N}](?:[\p{L}\p{N}\-]{0,62})[.。．｡])+[\p{L}]{2,24}[:/][^\s<>"']+|\b\d{1,3}(?:\.\d{1,3}){3}\b(?:[:/?][^\s<>"']*)?`)
+	mdImage  = regexp.MustCompile(`!\[([^\]]*)\]\s*(?:\([^)]*\)?|\[[^\]]*\])`)
+	mdLink   = regexp.MustCompile(`\[([^\]]*)\]\s*\(\s*<?([^)\s>]*)[^)]*\)`)
+	mdRef    = regexp.MustCompile(`(?m)^\s{0,3}\[[^\]\n]+\]:[ \t]*\n?[ \t]*\S+.*$`)
+	mdRefUse = regexp.MustCompile(`\[([^\]\n]+)\]\[[^\]\n]*\]`)
+	// anyURL is whatever begins with a scheme that some program on the reader's side opens.
+	anyURL = regexp.MustCompile(`(?i)(?:[a-z][a-z0-9+.\-]{0,30}:[/\\]{2}|\b(?:https?|ftps?|wss?|file|data|javascript|vbscript|livescript|blob|filesystem|mailto|tel|sms|callto|facetime|sips?|skype|whatsapp|tg|signal|viber|line|xmpp|irc|slack|msteams|zoommtg|intent|market|itms|magnet|geo|maps|ssh|git|ldaps?|smb|news|nntp|feed|jar|cid|view-source|about|chrome|ms-[a-z]+|bitcoin|ethereum):)[^\s<>"']+|(?:^|[\s(])[/\\]{2}[a-z0-9][^\s<>"']+`)
+	// bareHost is what mail and chat clients may make a link of although no scheme stands before it; isAddress decides.
+	bareHost = regexp.MustCompile(`(?:[\p{L}\p{N}_](?:[\p{L}\p{N}\p{M}_\-]{0,62})[.。．｡])+[\p{L}\p{N}](?:[\p{L}\p{N}\p{M}\-]{0,61}[\p{L}\p{N}])?(?:[:/?#\\][^\s<>"']*)?`)
 
 	email  = regexp.MustCompile(`(?i)[\p{L}\p{N}._%+\-']+\s?(?:@|＠)\s?[\p{L}\p{N}\-]+(?:[.。．｡][\p{L}\p{N}\-]+)+`)
 	uuid   = regexp.MustCompile(`(?i)\b[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}\b`)
-	secret = regexp.MustCompile(`\b(?:tdm|sk|pk|rk|ghp|gho|xox[abprs]|whsec|AKIA|AIza)[_\-]?[A-Za-z0-9_\-]{14,}`)
+	secret = regexp.MustCompile(`\b(?:tdm|sk|pk|rk|gh[a-z]|github_pat|glpat|xox[a-z]|whsec|AKIA|AIza|eyJ)[_\-]?[A-Za-z0-9_\-.]{14,}|-----BEGIN [A-Z ]*KEY-----[^-]*(?:-----END [A-Z ]*KEY-----)?`)
+	token  = regexp.MustCompile(`[A-Za-z0-9+/_\-]{24,}={0,2}`) // long enough for a key; noise decides
 	phone  = regexp.MustCompile(`\+?\(?\d[\d \t\x{a0}().\-/]{5,24}\d`)
 	date   = regexp.MustCompile(`^(?:\d{4}[\-/.]\d{1,2}[\-/.]\d{1,2}|\d{1,2}[\-/.]\d{1,2}[\-/.]\d{4}|\d{4}\s?-\s?\d{4})$`)
 )
@@ -110,14 +145,41 @@ func (g *Guard) Clean(text string) (clean string, removed []string) {
 	if mutant.Is("output-not-checked") {
 		return text, nil
 	}
-	for range 4 { // what is left may have come to look like a link: look again until nothing is found
+	for range 12 { // what is left may have come to look like a link: look again until nothing is found
+		before := text
 		var found []string
-		if text, found = g.pass(text); len(found) == 0 {
-			break
-		}
+		text, found = g.pass(text)
 		removed = append(removed, found...)
+		if text == before {
+			return text, removed
+		}
 	}
-	return text, removed
+	return "", append(removed, "a text that does not come to rest") // built to outlast us: nothing of it is sent
+}
+
+// kept holds what was found to be allowed while the rest of a text is looked through: one private character each.
+type kept []string
+
+const firstKept = '\U000F0000'
+
+func (k *kept) keep(s string) string {
+	*k = append(*k, s)
+	return string(firstKept + rune(len(*k)) - 1)
+}
+
+func (k kept) restore(text string) string {
+	if len(k) == 0 {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if i := int(r - firstKept); i >= 0 && i < len(k) {
+			b.WriteString(k[i])
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 func (g *Guard) pass(text string) (clean string, removed []string) {
@@ -129,36 +191,64 @@ func (g *Guard) pass(text string) (clean string, removed []string) {
 	}
 	text = replace(text, mdImage, func(m []string) string { drop("an image"); return m[1] })
 	text = replace(text, mdRef, func([]string) string { drop("a link definition"); return "" })
+	text = replace(text, mdRefUse, func(m []string) string { drop("a link by reference"); return m[1] })
 	text = replace(text, mdLink, func(m []string) string {
-		if g.hosts[hostOf(m[2])] {
+		if g.allowed(m[2]) {
 			return m[0]
 		}
 		drop("a link to a host that is not allowed")
 		return m[1]
 	})
+	if g.nonce != "" && strings.Contains(text, g.nonce) {
+		drop("a border of quoted data")
+		text = strings.ReplaceAll(text, g.nonce, "")
+	}
+	if t := unruled(text); t != text {
+		drop("our instructions")
+		text = t
+	}
+	var good kept
 	text = replace(text, anyURL, func(m []string) string {
-		if g.hosts[hostOf(m[0])] || g.ownAddress(m[0]) {
-			return m[0]
+		space := lead(m[0])
+		link := strings.TrimPrefix(m[0], space)
+		if g.allowed(link) || g.ownAddress(link) {
+			return space + good.keep(link)
 		}
 		drop("a link to a host that is not allowed")
-		return lead(m[0]) + linkRemoved
+		return space + linkRemoved
 	})
 	text = replace(text, email, func(m []string) string {
 		if strings.Contains(g.own, strings.ToLower(squeeze(m[0]))) {
-			return m[0]
+			return good.keep(m[0])
 		}
 		drop("an e-mail address that is not this contact's")
 		return emailRemoved
 	})
-	text = g.bare(text, drop)
+	text = replace(text, bareHost, func(m []string) string {
+		switch {
+		case !isAddress(m[0]):
+			return m[0]
+		case g.allowed("https://" + m[0]):
+			return good.keep(m[0])
+		}
+		drop("an address that is not allowed")
+		return linkRemoved
+	})
 	text = replace(text, uuid, func(m []string) string {
 		if strings.Contains(g.own, strings.ToLower(m[0])) {
-			return m[0]
+			return good.keep(m[0])
 		}
 		drop("an internal id")
 		return idRemoved
 	})
-	text = replace(text, secret, func(m []string) string { drop("something like a key"); return idRemoved })
+	text = replace(text, secret, func([]string) string { drop("something like a key"); return idRemoved })
+	text = replace(text, token, func(m []string) string {
+		if !noise(m[0]) || strings.Contains(g.own, strings.ToLower(m[0])) {
+			return m[0]
+		}
+		drop("something like a key")
+		return idRemoved
+	})
 	text = replace(text, phone, func(m []string) string {
 		d := digits(m[0])
 		if len(d) < 8 || len(d) > 20 || date.MatchString(strings.TrimSpace(m[0])) || strings.Contains(g.digit, d) {
@@ -167,30 +257,7 @@ func (g *Guard) pass(text string) (clean string, removed []string) {
 		drop("a number that is not this contact's")
 		return numberRemoved
 	})
-	return strings.TrimSpace(text), removed
-}
-
-// bare handles addresses without a scheme; those inside of allowed links and e-mail addresses stay.
-func (g *Guard) bare(text string, drop func(string)) string {
-	var b strings.Builder
-	last := 0
-	for _, at := range bareHost.FindAllStringIndex(text, -1) {
-		m := text[at[0]:at[1]]
-		before := text[:at[0]]
-		if strings.HasSuffix(before, "@") || strings.HasSuffix(before, "//") || strings.HasSuffix(before, "/") || strings.HasSuffix(before, "=") {
-			continue // a part of something that was already decided
-		}
-		if i := strings.LastIndexAny(before, " \n\t("); strings.ContainsAny(before[i+1:], "@/") {
-			continue
-		}
-		if g.hosts[hostOf("https://"+m)] {
-			continue
-		}
-		b.WriteString(text[last:at[0]] + linkRemoved)
-		last = at[1]
-		drop("an address that is not allowed")
-	}
-	return b.String() + text[last:]
+	return strings.TrimSpace(good.restore(text)), removed
 }
 
 func (g *Guard) ownAddress(link string) bool {
@@ -215,24 +282,10 @@ func plain(text string) string {
 	return openTag.ReplaceAllString(text, "< $1")
 }
 
-// visible drops characters that a reader does not see and that could split what a rule looks for.
-func visible(text string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t':
-			return r
-		case r < 0x20, r >= 0x7f && r < 0xa0, r == 0xad, r >= 0x200b && r <= 0x200f && r != 0x200d,
-			r >= 0x202a && r <= 0x202e, r >= 0x2060 && r <= 0x206f, r == 0xfeff, r >= 0xe0000 && r <= 0xe0fff:
-			return -1
-		}
-		return r
-	}, text)
-}
-
 // hostOf returns the host that a browser would go to, lower case and without a port; empty for
 // everything that is not plain http or https to a named host.
 func hostOf(link string) string {
-	link = strings.TrimRight(strings.TrimSpace(link), ".,;:!?)]}'\"*_")
+	link = strings.TrimRight(strings.TrimSpace(link), trailing)
 	if strings.ContainsAny(link, "\\\t@") {
 		return ""
 	}

