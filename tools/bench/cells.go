@@ -5,6 +5,7 @@ import (
 
 	"github.com/tandemhq/tandem/internal/bench"
 	"github.com/tandemhq/tandem/internal/bench/ingest"
+	"github.com/tandemhq/tandem/internal/bench/turns"
 )
 
 // cell is a group of measurements that shares its data.
@@ -16,6 +17,7 @@ type cell struct {
 // cells are in the order of a full run.
 var cells = []cell{
 	{"ingest", ingest.Run},
+	{"llm", turns.Run},
 }
 
 func names() []string {
