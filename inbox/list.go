@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,10 +44,13 @@ func ListConversations(ctx context.Context, tx pgx.Tx, q ConversationQuery) (tan
 	if err != nil {
 		return page, err
 	}
-	args["limit"] = q.Size() + 1
 	sql := "SELECT" + conversationColumns + " FROM (SELECT * FROM conversations WHERE " + where +
-		" ORDER BY last_message_at DESC, id DESC LIMIT @limit) c" + conversationJoins + " ORDER BY c.last_message_at DESC, c.id DESC"
-	rows, err := tx.Query(ctx, sql, args)
+		" ORDER BY last_message_at DESC, id DESC LIMIT " + limitOf(q.Size()) + ") c" + conversationJoins + " ORDER BY c.last_message_at DESC, c.id DESC"
+	options := []any{args}
+	if q.mixed() {
+		options = []any{pgx.QueryExecModeCacheDescribe, args} // planned with the values, each time
+	}
+	rows, err := tx.Query(ctx, sql, options...)
 	if err != nil {
 		return page, fmt.Errorf("list conversations: %w", err)
 	}
@@ -61,6 +65,16 @@ func ListConversations(ctx context.Context, tx pgx.Tx, q ConversationQuery) (tan
 	return tandem.PageOf(all, q.Size(), func(c Conversation) []string {
 		return []string{c.LastMessageAt.UTC().Format(time.RFC3339Nano), string(c.ID)}
 	}), nil
+}
+
+// limitOf writes how many rows a page reads. As a number in the text and not as a parameter, so that the server knows that
+// few are wanted and keeps one plan: planning anew costs more than the page itself.
+func limitOf(size int) string { return strconv.Itoa(size + 1) }
+
+// mixed reports whether no one index has all that the query asks for. Then the server must see the values to choose the
+// index with less to read: a channel may have half of the conversations, or few.
+func (q ConversationQuery) mixed() bool {
+	return q.Channel != "" && (views[q.View] != "" || q.State != "")
 }
 
 // where makes the condition from words of this file only; every value is a parameter.
@@ -172,7 +186,7 @@ func ListHandoffs(ctx context.Context, tx pgx.Tx, state string, q tandem.Query) 
 		return page, tandem.InvalidFields(tandem.FieldError{Field: "state", Message: "This is not one of requested, accepted, rejected, cancelled, expired."})
 	}
 	where := "org_id = @org AND state = @state"
-	args := pgx.StrictNamedArgs{"org": a.Org, "state": state, "limit": q.Size() + 1}
+	args := pgx.StrictNamedArgs{"org": a.Org, "state": state}
 	if q.Cursor != "" {
 		at, id, err := cursor(q.Cursor)
 		if err != nil {
@@ -181,7 +195,7 @@ func ListHandoffs(ctx context.Context, tx pgx.Tx, state string, q tandem.Query) 
 		where += " AND (created_at, id) < (@at, @after)"
 		args["at"], args["after"] = at, id
 	}
-	sql := "SELECT" + handoffColumns + " FROM (SELECT * FROM handoffs WHERE " + where + " ORDER BY created_at DESC, id DESC LIMIT @limit) h" +
+	sql := "SELECT" + handoffColumns + " FROM (SELECT * FROM handoffs WHERE " + where + " ORDER BY created_at DESC, id DESC LIMIT " + limitOf(q.Size()) + ") h" +
 		handoffJoins + " ORDER BY h.created_at DESC, h.id DESC"
 	rows, err := tx.Query(ctx, sql, args)
 	if err != nil {

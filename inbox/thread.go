@@ -24,9 +24,9 @@ type ThreadQuery struct {
 
 const (
 	newestSQL = `SELECT ` + messageColumns + ` FROM messages m
-	WHERE m.org_id = @org AND m.conversation_id = @conv AND m.seq < @before AND m.seq > @after ORDER BY m.seq DESC LIMIT @limit`
+	WHERE m.org_id = @org AND m.conversation_id = @conv AND m.seq < @before AND m.seq > @after ORDER BY m.seq DESC LIMIT `
 	oldestSQL = `SELECT ` + messageColumns + ` FROM messages m
-	WHERE m.org_id = @org AND m.conversation_id = @conv AND m.seq < @before AND m.seq > @after ORDER BY m.seq LIMIT @limit`
+	WHERE m.org_id = @org AND m.conversation_id = @conv AND m.seq < @before AND m.seq > @after ORDER BY m.seq LIMIT `
 	noBound = int64(1) << 62
 )
 
@@ -45,7 +45,7 @@ func Messages(ctx context.Context, tx pgx.Tx, conv tandem.ID, before, after int6
 	if before <= 0 {
 		before = noBound
 	}
-	rows, err := tx.Query(ctx, sql, pgx.StrictNamedArgs{"org": a.Org, "conv": conv, "before": before, "after": after, "limit": limit + 1})
+	rows, err := tx.Query(ctx, sql+limitOf(limit), pgx.StrictNamedArgs{"org": a.Org, "conv": conv, "before": before, "after": after})
 	if err != nil {
 		return nil, false, fmt.Errorf("read messages: %w", err)
 	}
