@@ -93,7 +93,7 @@ func NewTool[A any](name, about string, tier int, run func(ctx context.Context, 
 	return Tool{
 		Name: name, About: about, Tier: tier, Schema: shape.schema(),
 		Run: func(ctx context.Context, tx pgx.Tx, t *Turn, args json.RawMessage) (Result, error) {
-			if mutant.Is("tool-takes-recipient") {
+			if mutant.Is("tool-takes-recipient") && endings[name] == "" {
 				t, args = t.aimed(args)
 			}
 			var a A

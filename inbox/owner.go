@@ -64,6 +64,9 @@ func (h *held) cancelMachine(ctx context.Context, tx pgx.Tx, keepHandoff bool) e
 
 // cancelQueued is cancelMachine that also cancels the line of a handoff, whoever wrote it.
 func (h *held) cancelQueued(ctx context.Context, tx pgx.Tx, keepHandoff bool, line tandem.ID) error {
+	if mutant.Is("takeover-does-not-cancel") {
+		return nil
+	}
 	rows, err := tx.Query(ctx, cancelMachineSQL, pgx.StrictNamedArgs{"org": h.org, "id": h.ID, "keep": keepHandoff, "line": line.Ptr()})
 	if err != nil {
 		return fmt.Errorf("cancel AI messages: %w", err)
@@ -241,9 +244,6 @@ func (h *held) takeover(ctx context.Context, tx pgx.Tx, a tandem.Actor, reason s
 	}
 	if err := h.own(ctx, tx, &tandem.MemberRef{ID: a.Member, Kind: a.Kind, Name: a.Name}); err != nil {
 		return err
-	}
-	if mutant.Is("takeover-does-not-cancel") {
-		return nil
 	}
 	if err := h.cancelMachine(ctx, tx, false); err != nil {
 		return err

@@ -148,6 +148,9 @@ func TestEachOnce(t *testing.T) {
 		stop()
 		stop = background(t, runner().Run)
 		<-time.After(200 * time.Millisecond) // the time between two restarts
+		if k := count(t, db, "SELECT count(*) FROM effects"); k > n {
+			t.Fatalf("%d effects of %d timers", k, n)
+		}
 	}
 	stop()
 	if k := count(t, db, "SELECT count(DISTINCT record_id) FROM effects"); k != n {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -138,7 +139,7 @@ func (g *ground) try(ctx context.Context, m Mutant) (k kill) {
 	}
 	var packages []string
 	for _, t := range m.Tests {
-		if attempt(t.Package, t.Run, 60*time.Second) {
+		if attempt(t.Package, t.Run, cmp.Or(t.Timeout, 60*time.Second)) {
 			return k
 		}
 		if !slices.Contains(packages, t.Package) {
