@@ -1,7 +1,6 @@
 package agents
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -122,46 +121,4 @@ func noise(s string) bool {
 		}
 	}
 	return numbers >= 3 && letters >= 3
-}
-
-// ruleRun is how many words of our instructions in a row are no accident.
-const ruleRun = 10
-
-var wordRE = regexp.MustCompile(`[\p{L}\p{N}]+`)
-
-var ruleRuns = func() map[string]bool {
-	words := wordRE.FindAllString(strings.ToLower(instructions), -1)
-	runs := map[string]bool{}
-	for i := 0; i+ruleRun <= len(words); i++ {
-		runs[strings.Join(words[i:i+ruleRun], " ")] = true
-	}
-	return runs
-}()
-
-// unruled takes our own instructions out of a text.
-func unruled(text string) string {
-	at := wordRE.FindAllStringIndex(text, -1)
-	if len(at) < ruleRun {
-		return text
-	}
-	words := make([]string, len(at))
-	for i, a := range at {
-		words[i] = strings.ToLower(text[a[0]:a[1]])
-	}
-	var b strings.Builder
-	from := 0
-	for i := 0; i+ruleRun <= len(words); {
-		if !ruleRuns[strings.Join(words[i:i+ruleRun], " ")] {
-			i++
-			continue
-		}
-		end := i + ruleRun
-		for end < len(words) && ruleRuns[strings.Join(words[end-ruleRun+1:end+1], " ")] {
-			end++
-		}
-		b.WriteString(text[from:at[i][0]] + rulesRemoved)
-		from = at[end-1][1]
-		i = end
-	}
-	return b.String() + text[from:]
 }

@@ -23,15 +23,16 @@ type Guard struct {
 	own   string          // lower-case text of what is the contact's or the knowledge's
 	digit string          // the digits of the same, in runs
 	nonce string          // of the turn's borders
+	runs  map[string]bool // words in a row that are not for customers
 }
 
 // What stands where something was taken out.
 const (
-	linkRemoved   = "[link removed]"
-	emailRemoved  = "[e-mail address removed]"
-	numberRemoved = "[number removed]"
-	idRemoved     = "[reference removed]"
-	rulesRemoved  = "[instructions removed]"
+	linkRemoved    = "[link removed]"
+	emailRemoved   = "[e-mail address removed]"
+	numberRemoved  = "[number removed]"
+	idRemoved      = "[reference removed]"
+	privateRemoved = "[private text removed]"
 )
 
 const sqlOwn = `
@@ -40,7 +41,9 @@ SELECT o.name || ' ' || o.settings::text AS org, coalesce(o.settings->'link_host
        coalesce((SELECT string_agg(i.value, ' ') FROM contact_identities i
                  WHERE i.org_id = @org AND i.contact_id = @contact AND i.kind IN ('email', 'phone', 'whatsapp')), '') AS identities,
        coalesce((SELECT string_agg(m.text, ' ') FROM (SELECT text FROM messages WHERE org_id = @org AND conversation_id = @conversation
-                 AND direction = 'inbound' ORDER BY seq DESC LIMIT 50) m), '') AS said
+                 AND direction = 'inbound' ORDER BY seq DESC LIMIT 50) m), '') AS said,
+       coalesce((SELECT array_agg(m.text) FROM (SELECT left(text, 4000) AS text FROM messages WHERE org_id = @org AND conversation_id = @conversation
+                 AND kind = 'note' ORDER BY seq DESC LIMIT 20) m), '{}') AS notes
 FROM organizations o JOIN contacts k ON k.org_id = o.id AND k.id = @contact
 WHERE o.id = @org`
 
@@ -49,8 +52,9 @@ WHERE o.id = @org`
 func GuardFor(ctx context.Context, tx pgx.Tx, t *Turn) (*Guard, error) {
 	var org, contact, identities, said string
 	var hosts []byte
+	var notes []string
 	err := tx.QueryRow(ctx, sqlOwn, pgx.StrictNamedArgs{"org": t.Org, "contact": t.Contact, "conversation": t.Conversation}).
-		Scan(&org, &hosts, &contact, &identities, &said)
+		Scan(&org, &hosts, &contact, &identities, &said, &notes)
 	if err != nil {
 		return nil, fmt.Errorf("read what the contact may be told: %w", err)
 	}
@@ -64,13 +68,16 @@ func GuardFor(ctx context.Context, tx pgx.Tx, t *Turn) (*Guard, error) {
 	}
 	g := newGuard(names, linked, texts)
 	g.nonce = t.nonce
+	if len(notes) > 0 {
+		g.runs = private(notes, g.own)
+	}
 	return g, nil
 }
 
 // newGuard allows links to hosts, the very links that stand in linked texts, and repeats of texts. A passage of the
 // knowledge does not open its whole host: what a model adds to an address can carry what it knows.
 func newGuard(hosts, linked, texts []string) *Guard {
-	g := &Guard{hosts: map[string]bool{}, links: map[string]bool{}, names: map[string]bool{}}
+	g := &Guard{hosts: map[string]bool{}, links: map[string]bool{}, names: map[string]bool{}, runs: ruleRuns}
 	for _, h := range hosts {
 		g.hosts[strings.ToLower(strings.TrimSpace(h))] = true
 	}
@@ -203,8 +210,8 @@ func (g *Guard) pass(text string) (clean string, removed []string) {
 		drop("a border of quoted data")
 		text = strings.ReplaceAll(text, g.nonce, "")
 	}
-	if t := unruled(text); t != text {
-		drop("our instructions")
+	if t := unsaid(text, g.runs); t != text {
+		drop("words of our instructions or of a note")
 		text = t
 	}
 	var good kept
