@@ -10,13 +10,15 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/proof"
 	"github.com/tandemhq/tandem/team"
 )
 
 // CLM-1: of 64 members at once one wins; the others are told who.
 func TestOneWinnerOf64(t *testing.T) {
 	w := newWorld(t)
-	const rivals, conversations = 64, 100
+	const rivals = 64
+	conversations := proof.Size(100, 1000)
 	people := w.people(rivals, "agent")
 	var mu sync.Mutex
 	var took []time.Duration
@@ -58,8 +60,14 @@ func TestOneWinnerOf64(t *testing.T) {
 			t.Fatalf("%d winners, fence %d, events %v", winners, c.Fence, w.topics(conv))
 		}
 	}
-	t.Logf("figure: CLM-1: %d members claim each of %d conversations at once: 1 winner each, %d losers told the owner; p99 %v (64 callers share %d connections)",
-		rivals, conversations, conversations*(rivals-1), p99(took).Round(time.Millisecond), w.db.Pool().Config().MaxConns)
+	const most = 50 * time.Millisecond
+	slow := p99(took)
+	say := proof.Figure
+	if proof.Full() && slow > most {
+		say = proof.Missed
+	}
+	say(t, "CLM-1", "%d members claim each of %d conversations at once: 1 winner each, %d losers told the owner; p99 %v, at most %v promised (64 callers share %d connections)",
+		rivals, conversations, conversations*(rivals-1), slow.Round(time.Millisecond), most, w.db.Pool().Config().MaxConns)
 }
 
 func TestRunLeasesAndFences(t *testing.T) {
@@ -246,7 +254,7 @@ func TestHandToAIAndResolve(t *testing.T) {
 // CLM-8: a member who is deactivated while claiming owns nothing afterwards.
 func TestDeactivatedMembersOwnNothing(t *testing.T) {
 	w := newWorld(t)
-	const trials = 20
+	trials := proof.Size(20, 200)
 	for _, p := range w.people(trials, "agent") {
 		convs := []tandem.ID{w.conversation(), w.conversation(), w.conversation()}
 		var wg sync.WaitGroup
@@ -280,81 +288,5 @@ func TestDeactivatedMembersOwnNothing(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("figure: CLM-8: %d members disabled while they claim 3 conversations each: 0 conversations left with them", trials)
-}
-
-// A model of who may own what, against the database: every step of mixed walks is either
-// made by both or refused by both.
-func TestOwnershipWalks(t *testing.T) {
-	w := newWorld(t)
-	people := w.people(2, "agent")
-	steps := 0
-	for walk := range 25 {
-		conv := w.conversation()
-		var owner tandem.ID
-		var fence int64
-		for step := range 12 {
-			seed := (walk*31 + step*17) % 11
-			p := people[(walk+step)%2]
-			var err error
-			wantOwner, wantFence, allowed := owner, fence, true
-			mine, person := owner == p.Member, owner == people[0].Member || owner == people[1].Member
-			act := func(a tandem.Actor, fn func(ctx context.Context, tx pgx.Tx) (Conversation, error)) error {
-				return w.db.Tx(w.as(a), func(ctx context.Context, tx pgx.Tx) error {
-					_, err := fn(ctx, tx)
-					return err
-				})
-			}
-			switch {
-			case seed < 3:
-				err = act(p, func(ctx context.Context, tx pgx.Tx) (Conversation, error) { return Claim(ctx, tx, conv) })
-				if allowed = !person || mine; allowed && !mine {
-					wantOwner, wantFence = p.Member, fence+1
-				}
-			case seed < 5:
-				err = act(p, func(ctx context.Context, tx pgx.Tx) (Conversation, error) { return Release(ctx, tx, conv) })
-				if allowed = owner == "" || mine; allowed && owner != "" {
-					wantOwner, wantFence = "", fence+1
-				}
-			case seed < 7:
-				run := tandem.NewID()
-				err = act(w.ava, func(ctx context.Context, tx pgx.Tx) (Conversation, error) {
-					c, err := ClaimForRun(ctx, tx, conv, run, time.Minute)
-					if err == nil {
-						err = Park(ctx, tx, conv, run, c.Fence)
-					}
-					return c, err
-				})
-				if allowed = owner == "" || owner == w.ava.Member; allowed && owner == "" {
-					wantOwner, wantFence = w.ava.Member, fence+1
-				}
-			case seed < 9:
-				err = act(p, func(ctx context.Context, tx pgx.Tx) (Conversation, error) { return Takeover(ctx, tx, conv, "x") })
-				if allowed = !person || mine; allowed && !mine {
-					wantOwner, wantFence = p.Member, fence+1
-				}
-			default:
-				err = act(p, func(ctx context.Context, tx pgx.Tx) (Conversation, error) {
-					return HandToAI(ctx, tx, conv, w.bob.Member)
-				})
-				if allowed = !person || mine; allowed {
-					wantOwner, wantFence = w.bob.Member, fence+1
-				}
-			}
-			steps++
-			if allowed != (err == nil) {
-				t.Fatalf("walk %d step %d (%d): allowed %v, got %v; owner %s", walk, step, seed, allowed, err, owner)
-			}
-			c := w.get(conv)
-			var got tandem.ID
-			if c.Owner != nil {
-				got = c.Owner.ID
-			}
-			if got != wantOwner || c.Fence != wantFence {
-				t.Fatalf("walk %d step %d (%d): owner %s fence %d, want %s %d", walk, step, seed, got, c.Fence, wantOwner, wantFence)
-			}
-			owner, fence = wantOwner, wantFence
-		}
-	}
-	t.Logf("figure: %d ownership steps, 0 differences between the model and the database", steps)
+	proof.Figure(t, "CLM-8", "%d members disabled while they claim 3 conversations each: 0 conversations left with them", trials)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/channels"
 	"github.com/tandemhq/tandem/internal/events"
+	"github.com/tandemhq/tandem/internal/proof"
 )
 
 func TestCourierSendsInOrder(t *testing.T) {
@@ -289,7 +290,7 @@ func TestStatusIsMonotone(t *testing.T) {
 	if !raises(Sent, Failed) || raises(Delivered, Failed) || raises(Read, Failed) || !raises(Unknown, Sent) || !raises(Unknown, Failed) || raises(Cancelled, Sent) {
 		t.Error("the table of ranks has changed")
 	}
-	t.Logf("figure: REL-16: %d sequences of up to 6 receipts, one end per set of receipts, 0 falls", n)
+	proof.Figure(t, "REL-16", "%d sequences of up to 6 receipts, which are all: one end per set of receipts, 0 falls", n)
 }
 
 func TestStatusInTheDatabase(t *testing.T) {

@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/proof"
 	"github.com/tandemhq/tandem/team"
 )
 
@@ -216,7 +218,8 @@ func TestHandoffExpiresLoudly(t *testing.T) {
 // CLM-7 in small: two decisions at once end in one state, with one owner and one event.
 func TestHandoffRaces(t *testing.T) {
 	w := newWorld(t)
-	const trials = 50
+	trials := proof.Size(30, 1000)
+	began := time.Now()
 	// As the timer runner does it: the timer's row first, then its handler, in one transaction.
 	expire := func(id tandem.ID) error {
 		return w.db.Tx(w.system(), func(ctx context.Context, tx pgx.Tx) error {
@@ -272,7 +275,7 @@ func TestHandoffRaces(t *testing.T) {
 			ends[got.State]++
 			w.settled(race.name, conv, got)
 		}
-		t.Logf("figure: CLM-7: %s, %d times: one final state each %v, one owner, one event", race.name, trials, ends)
+		proof.Figure(t, "CLM-7", "%s, %d times: one final state each %v, one owner, one event; %v", race.name, trials, ends, time.Since(began).Round(time.Second))
 	}
 	t.Run("request and request", func(t *testing.T) {
 		for range trials {
@@ -286,8 +289,11 @@ func TestHandoffRaces(t *testing.T) {
 			if (errs[0] == nil) == (errs[1] == nil) {
 				t.Fatalf("got %v and %v", errs[0], errs[1])
 			}
+			if err := errors.Join(errs...); tandem.KindOf(err) != tandem.Conflict || count(w.topics(conv), "handoff.requested") != 1 {
+				t.Fatalf("got %v, events %v", err, w.topics(conv))
+			}
 		}
-		t.Logf("figure: CLM-7: request and request, %d times: one handoff each", trials)
+		proof.Figure(t, "CLM-7", "request and request, %d times: one handoff each", trials)
 	})
 }
 

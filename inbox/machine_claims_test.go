@@ -39,7 +39,7 @@ func TestClaimMachine(t *testing.T) {
 		for i, ops := range sequences(rt, len(claimOps)) {
 			commits := i == 0 // of each four sequences one in real transactions
 			wg.Go(func() {
-				w := &walk{machine: machines[i]}
+				w := &walk{machine: machines[i], ops: claimOps}
 				errs[i] = w.play(commits, func(on stage) error { return w.walk(on, ops) })
 				played.Add(1)
 				taken.Add(int64(w.taken))
@@ -81,6 +81,9 @@ type walk struct {
 	fences         map[int]int64     // and its fence
 	trace          []string
 	taken, refused int
+	ops            []stepFunc
+	sink           *sink          // of a walk with a courier
+	fault          error          // of a step that is no transaction of its own
 	done           map[string]int // steps that the model and the database both took, by name
 }
 
@@ -94,7 +97,7 @@ func (w *walk) walk(on stage, ops []op) (err error) {
 	}
 	for _, o := range ops {
 		before := w.s.clone()
-		name, want, who, call := claimOps[o.Code](w, o)
+		name, want, who, call := w.ops[o.Code](w, o)
 		after := w.s
 		if want != fine {
 			w.s = before
@@ -108,6 +111,9 @@ func (w *walk) walk(on stage, ops []op) (err error) {
 			err = on.do(w.actor(who), call)
 		case who != nobody:
 			continue
+		}
+		if w.fault != nil {
+			return fmt.Errorf("%s: %w; after %q", name, w.fault, w.trace)
 		}
 		if err != nil {
 			got = tandem.KindOf(err)
@@ -171,11 +177,14 @@ func (w *walk) enableAll() error {
 	})
 }
 
-type txFunc = func(ctx context.Context, tx pgx.Tx) error
+type (
+	txFunc   = func(ctx context.Context, tx pgx.Tx) error
+	stepFunc = func(w *walk, o op) (name string, want tandem.Kind, who int, call txFunc)
+)
 
 // claimOps say of each step what must come of it: success, in which case they have moved the
 // model, or the kind of refusal. A step is repeated in the list as often as it shall be likely.
-var claimOps = []func(w *walk, o op) (name string, want tandem.Kind, who int, call txFunc){
+var claimOps = []stepFunc{
 	opInbound, opClaim, opClaim, opRelease, opTakeover, opTakeover, opRun, opRun, opRun, opHeartbeat, opPark, opLapse, opSweep, opHandToAI,
 	opAsk, opAsk, opAsk, opAccept, opAccept, opReject, opCancel, opExpire, opResolve, opReopen, opDisable, opEnable, opReply, opReply, opAIReply, opAIReply, opNote,
 }
@@ -184,7 +193,7 @@ func opInbound(w *walk, _ op) (string, tandem.Kind, int, txFunc) {
 	s := &w.s
 	in := w.inbound(w.from, "And another thing")
 	i := len(s.lines)
-	s.lines = append(s.lines, wrote{"", "message", "contact", Received, 0, nobody})
+	s.lines = append(s.lines, wrote{kind: "message", from: "contact", status: Received, handoff: nobody})
 	s.lastIn = s.next
 	s.next++
 	if s.state == StateResolved {
@@ -322,6 +331,9 @@ func opRun(w *walk, o op) (string, tandem.Kind, int, txFunc) {
 
 func (w *walk) ofRun(o op) (who int, run tandem.ID, fence int64, holds bool) {
 	who = ava + int(o.A)%2
+	if w.s.owner >= ava && o.A%8 != 0 {
+		who = w.s.owner
+	}
 	run, fence = w.runs[who], w.fences[who]
 	if run == "" {
 		run = tandem.NewID()
@@ -408,7 +420,10 @@ func opDisable(w *walk, o op) (string, tandem.Kind, int, txFunc) {
 	}
 }
 
-func opEnable(w *walk, _ op) (string, tandem.Kind, int, txFunc) {
+func opEnable(w *walk, o op) (string, tandem.Kind, int, txFunc) {
+	if o.A%4 != 0 {
+		return opAIReply(w, o)
+	}
 	w.s.off = [7]bool{}
 	return "enable all", fine, nobody, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `UPDATE members SET status = 'active' WHERE org_id = $1 AND status <> 'active'`, w.org)

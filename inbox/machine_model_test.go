@@ -138,10 +138,14 @@ func opAsk(w *walk, o op) (string, tandem.Kind, int, txFunc) {
 	at := s.open
 	return "ask for a person", want, who, func(ctx context.Context, tx pgx.Tx) error {
 		h, err := RequestHandoff(ctx, tx, w.conv, in)
-		if err == nil && want == fine {
-			s.handoffs[at].id = h.ID
+		if err != nil || want != fine {
+			return err
 		}
-		return err
+		s.handoffs[at].id = h.ID
+		if last := &s.lines[len(s.lines)-1]; in.CustomerLine != "" {
+			return tx.QueryRow(ctx, `SELECT id FROM messages WHERE org_id = $1 AND handoff_id = $2`, w.org, h.ID).Scan(&last.id)
+		}
+		return nil
 	}
 }
 
@@ -165,6 +169,19 @@ func (w *walk) someHandoff(o op) (i int, id tandem.ID) {
 	return i, s.handoffs[i].id
 }
 
+// invited is somebody who was asked, in most cases.
+func (w *walk) invited(o op, who int) int {
+	if w.s.open == nobody || o.B%4 == 0 {
+		return who
+	}
+	for k := range 5 {
+		if i := (who + k) % 5; i != guest && !w.s.off[i] && asked(w.s.handoffs[w.s.open].to, i) {
+			return i
+		}
+	}
+	return who
+}
+
 // decides is what stands in the way of any decision about handoff i.
 func (w *walk) decides(who, i int) tandem.Kind {
 	switch {
@@ -179,7 +196,7 @@ func (w *walk) decides(who, i int) tandem.Kind {
 }
 
 func opAccept(w *walk, o op) (string, tandem.Kind, int, txFunc) {
-	who, s := w.anybody(o, 7), &w.s
+	who, s := w.invited(o, w.anybody(o, 7)), &w.s
 	i, id := w.someHandoff(o)
 	want := w.decides(who, i)
 	switch {
@@ -199,7 +216,7 @@ func opAccept(w *walk, o op) (string, tandem.Kind, int, txFunc) {
 }
 
 func opReject(w *walk, o op) (string, tandem.Kind, int, txFunc) {
-	who, s := w.present(o), &w.s
+	who, s := w.invited(o, w.present(o)), &w.s
 	i, id := w.someHandoff(o)
 	want := w.decides(who, i)
 	switch {
@@ -328,7 +345,7 @@ func opReply(w *walk, o op) (string, tandem.Kind, int, txFunc) {
 	if want == fine {
 		s.write("message", who, nobody, s.lastIn)
 	}
-	return "reply", want, who, func(ctx context.Context, tx pgx.Tx) error { _, err := Reply(ctx, tx, w.conv, d); return err }
+	return "reply", want, who, w.replies(d, want)
 }
 
 func opAIReply(w *walk, o op) (string, tandem.Kind, int, txFunc) {
@@ -342,7 +359,18 @@ func opAIReply(w *walk, o op) (string, tandem.Kind, int, txFunc) {
 	default:
 		s.write("message", who, nobody, d.Trigger)
 	}
-	return "AI reply", want, who, func(ctx context.Context, tx pgx.Tx) error { _, err := Reply(ctx, tx, w.conv, d); return err }
+	return "AI reply", want, who, w.replies(d, want)
+}
+
+func (w *walk) replies(d Draft, want tandem.Kind) txFunc {
+	last := &w.s.lines[len(w.s.lines)-1]
+	return func(ctx context.Context, tx pgx.Tx) error {
+		m, err := Reply(ctx, tx, w.conv, d)
+		if err == nil && want == fine {
+			last.id = m.ID
+		}
+		return err
+	}
 }
 
 func opNote(w *walk, o op) (string, tandem.Kind, int, txFunc) {

@@ -112,6 +112,7 @@ type wrote struct {
 	status     string
 	fence      int64
 	handoff    int
+	attempt    int
 }
 
 func (s truth) clone() truth {
@@ -142,7 +143,7 @@ func (m *machine) spell(s truth) string {
 		if l.handoff != nobody {
 			h = string(s.handoffs[l.handoff].id)
 		}
-		fmt.Fprintf(&b, "%d %s %s %s %d %s\n", i+1, l.kind, l.from, l.status, l.fence, h)
+		fmt.Fprintf(&b, "%d %s %s %s %d %s %d\n", i+1, l.kind, l.from, l.status, l.fence, h, l.attempt)
 	}
 	hs := make([]string, len(s.handoffs))
 	for i, h := range s.handoffs {
@@ -159,7 +160,7 @@ func (m *machine) spell(s truth) string {
 const accountSQL = `
 	SELECT format(E'owner %s fence %s %s handoff %s run %s over %s next %s in %s answered %s\n', c.owner_id, c.fence, c.state, c.handoff_id, c.lease_run,
 	              CASE WHEN coalesce(c.lease_until <= clock_timestamp(), false) THEN 'true' ELSE 'false' END, c.next_seq, c.last_inbound_seq, c.answered_seq)
-	    || coalesce((SELECT string_agg(format(E'%s %s %s %s %s %s\n', m.seq, m.kind, m.sender_kind, m.status, m.fence, m.handoff_id), '' ORDER BY m.seq)
+	    || coalesce((SELECT string_agg(format(E'%s %s %s %s %s %s %s\n', m.seq, m.kind, m.sender_kind, m.status, m.fence, m.handoff_id, m.attempt), '' ORDER BY m.seq)
 	                 FROM messages m WHERE m.org_id = c.org_id AND m.conversation_id = c.id), '')
 	    || coalesce((SELECT string_agg(format(E'%s %s\n', h.id, h.state), '' ORDER BY h.id::text COLLATE "C")
 	                 FROM handoffs h WHERE h.org_id = c.org_id AND h.conversation_id = c.id), '')
@@ -227,7 +228,7 @@ func (m *machine) opens(on stage) (conv tandem.ID, from string, s truth, err err
 		conv = got.Conversation
 		s = truth{
 			owner: nobody, state: StateOpen, open: nobody, next: 2, lastIn: 1, events: map[string]int{"conversation.opened": 1, "message.received": 1},
-			lines: []wrote{{got.Message, "message", "contact", Received, 0, nobody}},
+			lines: []wrote{{got.Message, "message", "contact", Received, 0, nobody, 0}},
 		}
 		return err
 	})

@@ -11,12 +11,13 @@ import (
 
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/internal/pg/pgtest"
+	"github.com/tandemhq/tandem/internal/proof"
 )
 
 func TestReplyIsIdempotent(t *testing.T) {
 	w := newWorld(t)
 	conv := w.conversation()
-	got := make([]Message, 30)
+	got := make([]Message, 50)
 	var wg sync.WaitGroup
 	for i := range got {
 		wg.Go(func() {
@@ -39,7 +40,7 @@ func TestReplyIsIdempotent(t *testing.T) {
 	if te := want(t, err, tandem.Invalid); te.Fields[0].Field != "Idempotency-Key" {
 		t.Errorf("fields %v", te.Fields)
 	}
-	t.Logf("figure: the same reply 30 times at once: 1 message, 30 equal answers")
+	proof.Figure(t, "REL-22", "the same reply %d times at once: 1 message, %d equal answers", len(got), len(got))
 }
 
 func TestReplyByPerson(t *testing.T) {
@@ -121,7 +122,7 @@ func TestTakeoverAgainstReply(t *testing.T) {
 	if _, err := pgtest.Connect(t, w.db, pgtest.Owner).Exec(t.Context(), journalSQL); err != nil {
 		t.Fatal(err)
 	}
-	const trials = 50
+	trials := proof.Size(10, 50)
 	points := []string{"reply.before", "reply.locked", "reply.enqueued", "courier.before", "courier.dispatching", "courier.sent"}
 	for _, point := range points {
 		queued, out := 0, 0
@@ -139,7 +140,7 @@ func TestTakeoverAgainstReply(t *testing.T) {
 		if err != nil || people == 0 || late != 0 {
 			t.Fatalf("%s: %d AI messages let out after a takeover (%d takeovers seen, %v)", point, late, people, err)
 		}
-		t.Logf("figure: CLM-4: %d takeovers at %s: %d AI messages dispatched after the takeover; %d answers had been queued, %d were already on their way", trials, point, late, queued, out)
+		proof.Figure(t, "CLM-4", "%d takeovers at %s: %d AI messages dispatched after the takeover; %d answers had been queued, %d were already on their way", trials, point, late, queued, out)
 	}
 }
 

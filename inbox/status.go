@@ -121,8 +121,10 @@ func Status(ctx context.Context, tx pgx.Tx, channel tandem.ID, id channels.Exter
 	if h.ChannelID != channel || m.Direction != "outbound" || m.Kind != "message" {
 		return tandem.Errorf(tandem.NotFound, "There is no such message.")
 	}
-	// What was never handed to the channel cannot have been delivered.
-	if m.Attempt == 0 || !raises(m.Status, status) {
+	// What was never handed to the channel cannot have been delivered. What was held back
+	// after an attempt of unknown end and arrived all the same is shown as what it is.
+	arrived := m.Status == Cancelled && status != Failed
+	if m.Attempt == 0 || !(raises(m.Status, status) || arrived) {
 		return nil
 	}
 	if status != Failed {
