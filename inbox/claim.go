@@ -64,7 +64,7 @@ func Claim(ctx context.Context, tx pgx.Tx, conv tandem.ID) (Conversation, error)
 	}
 	err = tx.QueryRow(ctx, sql, pgx.StrictNamedArgs{"org": a.Org, "id": conv, "member": a.Member}).Scan(&fence)
 	if pg.NoRows(err) {
-		return claimHeld(ctx, tx, a, conv)
+		return claimRefused(ctx, tx, a, conv)
 	}
 	if err != nil {
 		return Conversation{}, fmt.Errorf("claim conversation: %w", err)
@@ -81,6 +81,18 @@ func Claim(ctx context.Context, tx pgx.Tx, conv tandem.ID) (Conversation, error)
 		return Conversation{}, err
 	}
 	return getConversation(ctx, tx, a.Org, conv)
+}
+
+// claimRefused answers the usual loser at once: a colleague has the conversation.
+func claimRefused(ctx context.Context, tx pgx.Tx, a tandem.Actor, conv tandem.ID) (Conversation, error) {
+	c, err := getConversation(ctx, tx, a.Org, conv)
+	if err != nil {
+		return Conversation{}, err
+	}
+	if c.Owner != nil && c.Owner.Kind == tandem.Human && c.Owner.ID != a.Member {
+		return Conversation{}, &tandem.Error{Kind: tandem.Conflict, Msg: c.Owner.Name + " has this conversation.", Owner: c.Owner}
+	}
+	return claimHeld(ctx, tx, a, conv)
 }
 
 // claimHeld decides a claim that is not the plain case, with the conversation locked: what

@@ -229,7 +229,11 @@ func opClaim(w *walk, o op) (string, tandem.Kind, int, txFunc) {
 	call := func(ctx context.Context, tx pgx.Tx) error { _, err := Claim(ctx, tx, w.conv); return err }
 	want := fine
 	switch {
-	case who == guest, who == ava, who == bob, s.off[who]:
+	case who == guest, who == ava, who == bob:
+		want = tandem.Forbidden
+	case s.owner != nobody && !machineMember(s.owner) && s.owner != who: // the answer that needs no lock
+		want = tandem.Conflict
+	case s.off[who]:
 		want = tandem.Forbidden
 	case s.state == StateResolved:
 		want = tandem.Conflict
