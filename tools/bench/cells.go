@@ -5,6 +5,9 @@ import (
 
 	"github.com/tandemhq/tandem/internal/bench"
 	"github.com/tandemhq/tandem/internal/bench/ingest"
+	"github.com/tandemhq/tandem/internal/bench/list"
+	"github.com/tandemhq/tandem/internal/bench/live"
+	"github.com/tandemhq/tandem/internal/bench/start"
 	"github.com/tandemhq/tandem/internal/bench/turns"
 )
 
@@ -18,6 +21,9 @@ type cell struct {
 var cells = []cell{
 	{"ingest", ingest.Run},
 	{"llm", turns.Run},
+	{"sse", live.Run},
+	{"list", list.Run},
+	{"start", start.Run},
 }
 
 func names() []string {

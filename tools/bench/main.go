@@ -24,6 +24,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/tandemhq/tandem/internal/bench"
+	"github.com/tandemhq/tandem/internal/bench/live"
 )
 
 type cli struct {
@@ -38,6 +39,13 @@ type cli struct {
 }
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == live.BareCommand { // started by a measurement of ours
+		if err := live.ServeBare(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var c cli
 	kong.Parse(&c, kong.Name("bench"), kong.Description("Measure Tandem against the limits of the machine."),
 		kong.Vars{"cells": strings.Join(names(), ", ")})
