@@ -13,6 +13,7 @@ import (
 
 	"github.com/tandemhq/tandem/internal/hub"
 	"github.com/tandemhq/tandem/internal/pg/pgtest"
+	"github.com/tandemhq/tandem/internal/proof"
 	"github.com/tandemhq/tandem/internal/tandemtest"
 )
 
@@ -103,7 +104,7 @@ func TestFiftyAtOnceUnderOneKey(t *testing.T) {
 		if len(ids) != 1 || rows != 1 {
 			t.Errorf("%s: %d ids, %d rows, want one of each", target.path, len(ids), rows)
 		}
-		t.Logf("figure: REL-22: %s: 50 requests under one key, %d row, %d different answers", strings.ReplaceAll(target.path, conversation, "{id}"), rows, len(ids))
+		proof.Figure(t, "REL-22", "%s: 50 requests under one key, %d row, %d different answers", strings.ReplaceAll(target.path, conversation, "{id}"), rows, len(ids))
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/internal/pg/pgtest"
+	"github.com/tandemhq/tandem/internal/proof"
 	"github.com/tandemhq/tandem/internal/tandemtest"
 )
 
@@ -147,7 +148,7 @@ func TestForeignIdsAreNotFoundEverywhere(t *testing.T) {
 			t.Errorf("the table %s of the other organization has changed", table)
 		}
 	}
-	t.Logf("figure: SEC-1: %d routes, %d requests with %d foreign ids: 0 found, %d tables unchanged", routes, requests, len(ids), len(before))
+	proof.Figure(t, "SEC-1", "%d routes, %d requests with %d foreign ids: 0 found, %d tables unchanged", routes, requests, len(ids), len(before))
 }
 
 // Without credentials every route but the public ones is a 401.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/internal/pg/local"
+	"github.com/tandemhq/tandem/internal/proof"
 )
 
 // driver writes leads without a pause, each by somebody else and with an id of its own, and sends each again until it
@@ -236,7 +237,7 @@ func TestNothingIsLostWhenTheProcessEnds(t *testing.T) {
 	if b.Unknown > 0 {
 		t.Errorf("%d messages are unknown after orderly ends", b.Unknown)
 	}
-	t.Logf("figure: REL-10 small: %d SIGTERMs under load, %d messages accepted (%d repeated): 0 lost, 0 doubled, %d unknown, %d answered once; slowest end %.1f s, slowest start %.1f s",
+	proof.Figure(t, "REL-10", "small: %d SIGTERMs under load, %d messages accepted (%d repeated): 0 lost, 0 doubled, %d unknown, %d answered once; slowest end %.1f s, slowest start %.1f s",
 		terms, len(d.accepted), d.again, b.Unknown, b.Answers, slowest.Seconds(), slowestStart.Seconds())
 
 	slowestStart = 0
@@ -253,7 +254,7 @@ func TestNothingIsLostWhenTheProcessEnds(t *testing.T) {
 	began := time.Now()
 	// A killed worker's conversation is free once its lease of 30 s is over.
 	b = d.check(t, dir, 2*atMost)
-	t.Logf("figure: REL-1 small: %d kills, %d messages accepted (%d repeated): 0 lost, 0 doubled, %d answered once, %d unknown; backlog drained after %.1f s, slowest start %.1f s",
+	proof.Figure(t, "REL-1", "small: %d kills, %d messages accepted (%d repeated): 0 lost, 0 doubled, %d answered once, %d unknown; backlog drained after %.1f s, slowest start %.1f s",
 		kills, len(d.accepted)-accepted, d.again-again, b.Answers, b.Unknown, time.Since(began).Seconds(), slowestStart.Seconds())
 	stopped(t, p)
 	nothingLeft(t, dir)

@@ -20,6 +20,7 @@ import (
 	"github.com/tandemhq/tandem/channels"
 	"github.com/tandemhq/tandem/internal/hub"
 	"github.com/tandemhq/tandem/internal/pg/pgtest"
+	"github.com/tandemhq/tandem/internal/proof"
 	"github.com/tandemhq/tandem/internal/tandemtest"
 )
 
@@ -187,7 +188,7 @@ func TestNothingIsLostWithTheBus(t *testing.T) {
 	}
 	h = resume(t, h, nil)
 	answered := settled(t, h, conn, org.ID, visitors)
-	t.Logf("figure: REL-3 for the hub: stopped in %.1f s with %d of %d visitors unanswered and %d facts pending, bus deleted: 0 lost, 0 twice, all answered after %.1f s",
+	proof.Figure(t, "REL-3", "whole hub: stopped in %.1f s with %d of %d visitors unanswered and %d facts pending, bus deleted: 0 lost, 0 twice, all answered after %.1f s",
 		took.Seconds(), visitors-before.Sent, visitors, before.Outbox, answered.Seconds())
 }
 
@@ -205,7 +206,7 @@ func TestTheBusIsDeletedUnderneath(t *testing.T) {
 	askMany(t, h, org, visitors/2)
 	answered := settled(t, h, conn, org.ID, visitors)
 	h.Want(http.StatusOK, http.MethodGet, "/readyz", "", nil)
-	t.Logf("figure: bus deleted under the running hub: %d visitors, 0 lost, 0 twice, all answered after %.1f s", visitors, answered.Seconds())
+	proof.Figure(t, "REL-3", "deleted under the running hub: %d visitors, 0 lost, 0 twice, all answered after %.1f s", visitors, answered.Seconds())
 }
 
 // Requests under way are answered, live streams end, and neither holds up the end.

@@ -19,6 +19,7 @@ import (
 	"github.com/tandemhq/tandem/bus/bustest"
 	"github.com/tandemhq/tandem/internal/hub"
 	"github.com/tandemhq/tandem/internal/pg/local"
+	"github.com/tandemhq/tandem/internal/proof"
 	"github.com/tandemhq/tandem/internal/tandemtest"
 )
 
@@ -118,7 +119,7 @@ func TestTheDatabaseIsKilled(t *testing.T) {
 	if slowest > 10*time.Second {
 		t.Errorf("the hub was away for %s", slowest)
 	}
-	t.Logf("figure: REL-5 small: PostgreSQL killed %d times under load, %d messages: 0 lost, 0 twice; ready again after at most %d ms, all answered %.1f s after the last",
+	proof.Figure(t, "REL-5", "small: PostgreSQL killed %d times under load, %d messages: 0 lost, 0 twice; ready again after at most %d ms, all answered %.1f s after the last",
 		kills, visitors, slowest.Milliseconds(), answered.Seconds())
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/internal/pg"
 	"github.com/tandemhq/tandem/internal/pg/pgtest"
+	"github.com/tandemhq/tandem/internal/proof"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -115,7 +116,7 @@ func TestEachOnce(t *testing.T) {
 	effects(t, db)
 	one, _ := newOrg(t, db)
 	two, _ := newOrg(t, db)
-	const n = 200
+	n := proof.Size(200, 1000)
 	for i := range n {
 		set(t, []context.Context{one, two}[i%2], db, "once", tandem.NewID(), time.Duration(i)*20*time.Millisecond)
 	}
@@ -176,7 +177,7 @@ func TestEachOnce(t *testing.T) {
 	}
 	eventually(t, "all told", func() bool { mu.Lock(); defer mu.Unlock(); return len(late) == n })
 	slices.Sort(late)
-	t.Logf("figure: %d timers, two runners, each once, none early; lateness p50 %v, p99 %v, max %v", n, late[n/2], late[n*99/100], late[n-1])
+	proof.Figure(t, "REL-12", "%d timers, two runners of which one is stopped and started again and again: each once, none early; lateness p50 %v, p99 %v, max %v", n, late[n/2], late[n*99/100], late[n-1])
 	if late[n*99/100] > 2*time.Second {
 		t.Errorf("p99 %v", late[n*99/100])
 	}
@@ -187,7 +188,7 @@ func TestAllDueAtOnce(t *testing.T) {
 	db := pgtest.New(t)
 	effects(t, db)
 	ctx, _ := newOrg(t, db)
-	const n = 200
+	n := proof.Size(200, 1000)
 	tx(t, ctx, db, func(ctx context.Context, tx pgx.Tx) error {
 		for range n {
 			if err := Set(ctx, tx, "once", tandem.NewID(), 0); err != nil {
@@ -209,7 +210,7 @@ func TestAllDueAtOnce(t *testing.T) {
 	}
 	eventually(t, "all fired", func() bool { mu.Lock(); defer mu.Unlock(); return len(late) >= n })
 	slices.Sort(late)
-	t.Logf("figure: %d timers due at once, two runners: all fired within %v, lateness p99 %v", n, time.Since(began), late[n*99/100])
+	proof.Figure(t, "REL-12", "%d timers due at once, two runners: all fired within %v, lateness p99 %v", n, time.Since(began), late[n*99/100])
 	if k := count(t, db, "SELECT count(*) FROM effects"); k != n {
 		t.Errorf("%d effects", k)
 	}
