@@ -2,8 +2,9 @@ package agents_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
-	"math/rand/v2"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,13 +13,16 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/agents"
 	"github.com/tandemhq/tandem/agents/agenttest"
 	"github.com/tandemhq/tandem/agents/llm"
+	"github.com/tandemhq/tandem/bus"
 	"github.com/tandemhq/tandem/channels"
 	"github.com/tandemhq/tandem/inbox"
 	"github.com/tandemhq/tandem/internal/events"
 	"github.com/tandemhq/tandem/internal/pg/pgtest"
+	"github.com/tandemhq/tandem/internal/proof"
 	"github.com/tandemhq/tandem/internal/timers"
 )
 
@@ -30,31 +34,114 @@ func (w *world) takeover(c *customer) error {
 	})
 }
 
-// TestTakeover is CLM-4 in small: a person takes over at each cut point of a turn, and from then on
-// nothing of the AI member begins to go out.
+// TestTakeover is CLM-4: a person takes over at each cut point of a turn, and from then on nothing
+// of the AI member begins to go out. What it had written stays for the team to read, and every
+// screen hears of the takeover at once.
 func TestTakeover(t *testing.T) {
 	t.Parallel()
-	const trials = 50
+	trials := proof.Size(8, 84) // of each cut: 504 in all
 	cuts := []string{"before the model", "while the model thinks", "after the answer", "inside the reply's transaction", "after the message is queued", "in a race with the courier"}
 	w := newWorld(t)
+	ears := w.listen(t)
 	for _, cut := range cuts {
-		late, shown := 0, 0
+		late, before, kept, written := 0, 0, 0, 0
 		for trial := range trials {
-			l, s := takeoverTrial(t, w, cut, trial)
-			late += l
-			shown += s
+			end := takeoverTrial(t, w, ears, cut, trial)
+			late, before, kept, written = late+end.late, before+end.before, kept+end.kept, written+end.written
 		}
-		t.Logf("figure: CLM-4 %s: %d takeovers, %d AI sends that began after the takeover, %d that had begun before", cut, trials, late, shown)
+		proof.Figure(t, "CLM-4", "%s: %d takeovers, %d AI sends that began after the takeover, %d that had begun before; %d of %d texts that did not go out kept for the team", cut, trials, late, before, kept, written)
 		if late > 0 {
 			t.Errorf("%s: %d AI messages began to go out after a takeover had committed", cut, late)
 		}
-		if shown > 0 && cut != "in a race with the courier" {
-			t.Errorf("%s: %d AI messages went out, though none could have begun before the takeover", cut, shown)
+		if before > 0 && cut != "in a race with the courier" {
+			t.Errorf("%s: %d AI messages went out, though none could have begun before the takeover", cut, before)
+		}
+		if kept != written {
+			t.Errorf("%s: %d of %d texts kept", cut, kept, written)
 		}
 	}
+	slowest, heard := ears.slowest()
+	if heard != trials*len(cuts) {
+		t.Errorf("the bus told of %d takeovers, want %d", heard, trials*len(cuts))
+	}
+	const most = time.Second
+	say := proof.Figure
+	if proof.Full() && slowest > most {
+		say = proof.Missed
+	}
+	say(t, "CLM-4", "screens heard of each of %d takeovers at most %v after its commit, %v promised", heard, slowest.Round(time.Millisecond), most)
 }
 
-func takeoverTrial(t *testing.T, w *world, cut string, trial int) (late, before int) {
+// ears hear on the bus when a conversation was taken over.
+type ears struct {
+	mu        sync.Mutex
+	committed map[tandem.ID]time.Time
+	heard     map[tandem.ID]time.Time
+}
+
+// listen runs the real road of facts, from the outbox over the bus to a listener.
+func (w *world) listen(t *testing.T) *ears {
+	t.Helper()
+	e := &ears{committed: map[tandem.ID]time.Time{}, heard: map[tandem.ID]time.Time{}}
+	quiet := slog.New(slog.DiscardHandler)
+	b, err := bus.Open(t.Context(), bus.Options{Dir: t.TempDir(), Logger: quiet, MaxStore: 64 << 20})
+	must(t, err)
+	stop, err := b.Listen("ev.*.conversation.taken_over", func(_ string, body []byte) {
+		var f events.Fact
+		if json.Unmarshal(body, &f) != nil {
+			return
+		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if _, again := e.heard[f.Record]; !again {
+			e.heard[f.Record] = time.Now()
+		}
+	})
+	must(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	var drain sync.WaitGroup
+	drain.Go(func() { _ = (&events.Drain{DB: w.db, Publish: b.Publish, State: b.State, Logger: quiet}).Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		drain.Wait()
+		stop()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		must(t, b.Close(ctx))
+	})
+	return e
+}
+
+func (e *ears) commit(conv tandem.ID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.committed[conv] = time.Now()
+}
+
+// slowest waits until all takeovers were heard of, or for a while.
+func (e *ears) slowest() (d time.Duration, heard int) {
+	for range 2000 {
+		e.mu.Lock()
+		heard = len(e.heard)
+		all := heard == len(e.committed)
+		e.mu.Unlock()
+		if all {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for conv, at := range e.heard {
+		d = max(d, at.Sub(e.committed[conv]))
+	}
+	return d, heard
+}
+
+// takeoverEnd is what became of the AI member's words.
+type takeoverEnd struct{ late, before, kept, written int }
+
+func takeoverTrial(t *testing.T, w *world, ears *ears, cut string, trial int) (end takeoverEnd) {
 	t.Helper()
 	var c *customer
 	taken := make(chan error, 1)
@@ -62,13 +149,15 @@ func takeoverTrial(t *testing.T, w *world, cut string, trial int) (late, before 
 	take := func() {
 		err := w.takeover(c)
 		committed.Store(true)
+		ears.commit(c.conv)
 		taken <- err
 	}
+	const words = "Stale words of the AI member"
 	script := agenttest.NewScripted(func(context.Context, llm.Request) (llm.Response, error) {
 		if cut == "while the model thinks" {
 			take()
 		}
-		return agenttest.Replies("Stale words of the AI member")(context.Background(), llm.Request{})
+		return agenttest.Replies(words)(context.Background(), llm.Request{})
 	})
 	c = w.customer(script)
 	fact := c.says("Hello")
@@ -126,13 +215,30 @@ func takeoverTrial(t *testing.T, w *world, cut string, trial int) (late, before 
 		// that is cancelled and was sent all the same has begun after the takeover.
 		switch {
 		case line.Status == inbox.Cancelled && sent[line.Text], line.Status == inbox.Queued:
-			late++
+			end.late++
 		case sent[line.Text]:
-			before++
+			end.before++
 		}
 	}
 	if cut != "in a race with the courier" && len(sent) > 0 {
-		late += len(sent)
+		end.late += len(sent)
+	}
+	// What did not go out is kept where only the team reads it: as a line held back, or as the
+	// answer of the model in the record of the run.
+	if script.Left() == 0 && !sent[words] {
+		end.written = 1
+		kept := false
+		for _, line := range w.wrote(c) {
+			kept = kept || line.Status == inbox.Cancelled && line.Text == words
+		}
+		for _, run := range w.runs(c) {
+			for _, step := range run.Steps {
+				kept = kept || strings.Contains(string(step.Output), words)
+			}
+		}
+		if kept {
+			end.kept = 1
+		}
 	}
 	conv := w.conversation(c)
 	if conv.Owner == nil || conv.Owner.ID != w.owner.Member {
@@ -143,7 +249,7 @@ func takeoverTrial(t *testing.T, w *world, cut string, trial int) (late, before 
 			t.Fatalf("%s: the run is still running", cut)
 		}
 	}
-	return late, before
+	return end
 }
 
 // TestTakeoverStopsTheModel shows the courtesy: a notice about the takeover cancels the model's call.
@@ -179,7 +285,7 @@ func TestTakeoverStopsTheModel(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("the model's call went on after the takeover was heard of")
 	}
-	t.Logf("figure: a takeover that is heard of stops the model in %v", time.Since(began).Round(time.Millisecond))
+	proof.Figure(t, "CLM-4", "a takeover that is heard of stops the model in %v", time.Since(began).Round(time.Millisecond))
 	if s := states(w.runs(c)); s != "cancelled" {
 		t.Errorf("runs %s, want cancelled", s)
 	}
@@ -220,9 +326,9 @@ func lastSaid(req llm.Request) string {
 // TestNewerMessageSupersedes is CLM-5: while the model answers a message the contact writes more.
 func TestNewerMessageSupersedes(t *testing.T) {
 	t.Parallel()
-	const trials = 100
+	trials := proof.Size(20, 200)
 	w := newWorld(t)
-	rng := rand.New(rand.NewPCG(1, 2))
+	rng := proof.Rand(t)
 	stale, wrong, restarted := 0, 0, 0
 	for i := range trials {
 		script := agenttest.NewScripted()
@@ -269,7 +375,7 @@ func TestNewerMessageSupersedes(t *testing.T) {
 			restarted++
 		}
 	}
-	t.Logf("figure: CLM-5 %d bursts: %d stale answers sent, %d bursts without exactly one reply, %d turns restarted", trials, stale, wrong, restarted)
+	proof.Figure(t, "CLM-5", "%d bursts: %d stale answers sent, %d bursts without exactly one reply, %d turns restarted", trials, stale, wrong, restarted)
 }
 
 // TestRestartsAreBounded: a contact who writes all the time is answered nevertheless, and then the
@@ -302,11 +408,11 @@ func TestRestartsAreBounded(t *testing.T) {
 	}
 }
 
-// TestWorkerDies is CLM-6 in small: a worker stops in the middle of a turn, its lease runs out, another
+// TestWorkerDies is CLM-6 in one process: a worker stops in the middle of a turn, its lease runs out, another
 // worker answers, and the first one, awake again, writes nothing.
 func TestWorkerDies(t *testing.T) {
 	t.Parallel()
-	const trials = 20
+	trials := proof.Size(8, 200)
 	w := newWorld(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	clock := &timers.Runner{DB: w.db, Handlers: inbox.Timers(), Every: 10 * time.Millisecond}
@@ -315,7 +421,8 @@ func TestWorkerDies(t *testing.T) {
 	var slowest time.Duration
 	const lease = 300 * time.Millisecond
 	bad := 0
-	for i := range trials {
+	var mu sync.Mutex
+	one := func(i int) {
 		script := agenttest.NewScripted()
 		entered, release := script.Block(agenttest.Replies("words of the dead"))
 		script.Otherwise(agenttest.Replies("alive"))
@@ -331,21 +438,42 @@ func TestWorkerDies(t *testing.T) {
 		released := fact
 		released.ID, released.Topic, released.Record = fact.ID, "conversation.released", c.conv
 		w.wake(w.runner(), released)
-		slowest = max(slowest, time.Since(began))
+		took := time.Since(began)
+		mu.Lock()
+		slowest = max(slowest, took)
+		mu.Unlock()
 		close(release)
 		must(t, <-done)
 		w.deliver(c)
 		if got := w.journal.of(c.conv); len(got) != 1 || got[0].Text != "alive" {
+			mu.Lock()
 			bad++
+			mu.Unlock()
 			t.Errorf("trial %d: sent %+v, want one answer of the second worker; runs %s", i, got, states(w.runs(c)))
 		}
 		if s := states(w.runs(c)); s != "failed done" {
 			t.Errorf("trial %d: runs %s, want failed done", i, s)
 		}
 	}
+	// Several die at the same time, because each waits for its lease.
+	var dying sync.WaitGroup
+	next := atomic.Int64{}
+	for range 8 {
+		dying.Go(func() {
+			for i := next.Add(1); i <= int64(trials); i = next.Add(1) {
+				one(int(i))
+			}
+		})
+	}
+	dying.Wait()
 	cancel()
 	ticking.Wait()
-	t.Logf("figure: CLM-6 %d dead workers: %d conversations without exactly one reply, re-claimed and answered in at most %v at a lease of %v", trials, bad, slowest.Round(time.Millisecond), lease)
+	const most = lease + 5*time.Second
+	say := proof.Figure
+	if proof.Full() && slowest > most {
+		say = proof.Missed
+	}
+	say(t, "CLM-6", "%d dead workers: %d conversations without exactly one reply, re-claimed and answered in at most %v at a lease of %v, %v promised", trials, bad, slowest.Round(time.Millisecond), lease, most)
 }
 
 // TestConnectionLost: the database connection breaks inside the reply's transaction, and the contact
