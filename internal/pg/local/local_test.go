@@ -234,6 +234,23 @@ func TestForeignPidFile(t *testing.T) {
 	}
 }
 
+// A power cut may leave the files by which a server says that it runs without content.
+func TestEmptyLockFiles(t *testing.T) {
+	t.Parallel()
+	dir := clusterDir(t)
+	stop(t, start(t, dir))
+	for _, name := range []string{"data/postmaster.pid", "sock/.s.PGSQL.5432.lock"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := Start(t.Context(), Options{Dir: dir, Fast: true, StartTimeout: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop(t, s)
+}
+
 func TestHalfMadeCluster(t *testing.T) {
 	t.Parallel()
 	dir := clusterDir(t)

@@ -14,8 +14,10 @@ import (
 	"time"
 )
 
-// spawn starts a postmaster as our child.
+// spawn starts a postmaster as our child. None of ours runs, so what is left of an older one's socket would only stand in
+// the way: after a power cut its lock may be empty, or name a process that is somebody else now.
 func (s *Server) spawn() error {
+	_ = os.Remove(filepath.Join(s.sock, ".s.PGSQL.5432.lock"))
 	if fileSize(s.logPath()) > 16<<20 {
 		_ = os.Rename(s.logPath(), s.logPath()+".old") // one older log is kept
 	}
@@ -77,6 +79,12 @@ func findPostmaster(dataDir, sock string) int {
 	file := filepath.Join(dataDir, "postmaster.pid")
 	content, err := os.ReadFile(file)
 	if err != nil {
+		return 0
+	}
+	if len(bytes.TrimSpace(content)) == 0 {
+		// A power cut between the file's birth and its first sync. We hold the directory, so nobody is starting a server
+		// here, and PostgreSQL would refuse to start until somebody removes the file.
+		_ = os.Remove(file)
 		return 0
 	}
 	lines := strings.Split(string(content), "\n")

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -50,8 +51,10 @@ func Serve(point, store string, o Options, out io.Writer) error {
 type Process struct {
 	Point, Store string
 
-	cmd  *exec.Cmd
-	said *bufio.Reader
+	cmd    *exec.Cmd
+	said   *bufio.Reader
+	exited chan struct{}
+	err    error // of the exit, once exited is closed
 }
 
 // Start runs the program binary and returns once store shows at point, both of which it makes when they are absent.
@@ -74,14 +77,27 @@ func Start(ctx context.Context, binary, point, store string, o Options) (*Proces
 	if err != nil {
 		return nil, fmt.Errorf("listen to the lossy file system: %w", err)
 	}
-	if err := p.cmd.Start(); err != nil {
+	p.said = bufio.NewReader(out)
+	p.exited = make(chan struct{})
+	started := make(chan error, 1)
+	go func() {
+		// The kernel's "parent died" signal fires when the thread that forked ends, so this one stays until the end.
+		runtime.LockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			_, p.err = p.cmd.Process.Wait()
+		}
+		close(p.exited)
+	}()
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start the lossy file system: %w", err)
 	}
-	p.said = bufio.NewReader(out)
 	line, err := p.said.ReadString('\n')
 	if err != nil || strings.TrimSpace(line) != sayMounted {
 		_ = p.cmd.Process.Kill()
-		return nil, errors.Join(fmt.Errorf("the lossy file system did not mount: %q", line), err, p.cmd.Wait())
+		<-p.exited
+		return nil, errors.Join(fmt.Errorf("the lossy file system did not mount: %q", line), err)
 	}
 	return p, nil
 }
@@ -96,7 +112,8 @@ func (p *Process) Cut() (Loss, error) {
 	if err == nil {
 		_, err = fmt.Sscanf(line, sayLoss, &loss.Files, &loss.Bytes)
 	}
-	if err := errors.Join(err, p.cmd.Wait()); err != nil {
+	<-p.exited
+	if err := errors.Join(err, p.err); err != nil {
 		return loss, fmt.Errorf("cut the power: %q: %w", strings.TrimSpace(line), err)
 	}
 	return loss, nil
@@ -111,13 +128,20 @@ func (p *Process) line() (string, error) {
 	return p.said.ReadString('\n')
 }
 
-// Stop unmounts in an orderly way, and with force when that fails. Calling it after Cut does nothing.
-func (p *Process) Stop() {
-	if p.cmd.ProcessState != nil {
+// Close unmounts in an orderly way: everything is kept.
+func (p *Process) Close() { p.end(syscall.SIGINT) }
+
+// Stop cuts the power unless that or Close has been done; nothing stays mounted.
+func (p *Process) Stop() { p.end(syscall.SIGTERM) }
+
+func (p *Process) end(how syscall.Signal) {
+	select {
+	case <-p.exited:
 		return
+	default:
 	}
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	_, _ = p.line()
-	_ = p.cmd.Wait()
+	_ = p.cmd.Process.Signal(how)
+	_, _ = p.line() // or its end
+	<-p.exited
 	Detach(p.Point)
 }
