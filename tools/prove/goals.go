@@ -34,17 +34,19 @@ var goals = []Goal{
 		in("inbox", `^TestOneWinnerOf64$`),
 	}},
 	{"CLM-2", "20,000 random sequences of 50 steps: model and database never differ, forbidden steps refused without a trace", []Test{
-		in("inbox", `^TestOwnershipWalks$`),
+		{Package: "inbox", Run: `^TestClaimMachine$|^TestMessageMachine$`, Timeout: 10 * time.Minute},
 	}},
-	{"CLM-3", "concurrent histories of claim, release, takeover and handoff are linearizable", nil},
+	{"CLM-3", "concurrent histories of claim, release, takeover and handoff are linearizable", []Test{
+		in("inbox", `^TestOwnershipIsLinearizable$`),
+	}},
 	{"CLM-4", "500 takeovers at 5 points of a turn: 0 AI messages whose dispatch began after the takeover; the team is told within 1 s", []Test{
-		in("inbox", `^TestTakeoverAgainstReply$`), in("agents", `^TestTakeover$`),
+		in("inbox", `^TestTakeoverAgainstReply$`), in("agents", `^TestTakeover$`), proving("road", `^TestTakeovers$`, 5*time.Minute),
 	}},
 	{"CLM-5", "200 bursts while the AI member writes: no stale answer, at most 3 restarts, exactly one reply each", []Test{
 		in("agents", `^TestNewerMessageSupersedes$|^TestRestartsAreBounded$`),
 	}},
 	{"CLM-6", "200 dead workers: claimed again within the lease plus 5 s, at most one reply each", []Test{
-		in("agents", `^TestWorkerDies$`),
+		in("agents", `^TestWorkerDies$`), proving("road", `^TestWorkerIsKilled$`, 8*time.Minute),
 	}},
 	{"CLM-7", "1,000 races of each two decisions on a handoff: one final state, one owner, one event", []Test{
 		in("inbox", `^TestHandoffRaces$`),
@@ -55,31 +57,49 @@ var goals = []Goal{
 
 	// Messages and sends.
 	{"REL-3", "the bus's directory deleted with 10,000 messages pending: 0 lost, 0 twice, drained within 60 s", []Test{
-		in("internal/events", `^TestAmnesia$`), in("internal/hub", `^TestNothingIsLostWithTheBus$`),
+		in("internal/events", `^TestAmnesia$`), in("internal/hub", `^TestNothingIsLostWithTheBus$|^TestTheBusIsDeletedUnderneath$`),
 	}},
-	{"REL-6", "200 workers frozen for twice their lease: another takes over, 0 stale writes, 0 stale sends", nil},
-	{"REL-7", "1,000 sends, 20 % cut after the receiver took them: 0 doubled, every doubtful one shown as unknown within 5 s (10 s after a restart)", nil},
-	{"REL-8", "100 malformed among 10,000: the other 9,900 processed, 0 exits, each malformed one kept with its bytes after at most 5 tries", nil},
+	{"REL-6", "200 workers frozen for twice their lease: another takes over, 0 stale writes, 0 stale sends", []Test{
+		proving("road", `^TestFrozenWorkers$`, 5*time.Minute),
+	}},
+	{"REL-7", "1,000 sends, 20 % cut after the receiver took them: 0 doubled, every doubtful one shown as unknown within 5 s (10 s after a restart)", []Test{
+		in("inbox", `^TestAmbiguousMails$|^TestDeadProcessHoldsNothing$`), proving("road", `^TestAmbiguousSends$`, 5*time.Minute),
+	}},
+	{"REL-8", "100 malformed among 10,000: the other 9,900 processed, 0 exits, each malformed one kept with its bytes after at most 5 tries", []Test{
+		in("internal/events", `^TestPoison$`),
+	}},
 	{"REL-9", "every fact delivered 3 times in random order, 30 % of acknowledgements lost: the database ends as with one delivery each", []Test{
-		in("internal/events", `^TestRedeliveryStorm$`),
+		in("internal/events", `^TestRedeliveryStorm$`), in("internal/hub", `^TestARedeliveryStormChangesNothing$`),
 	}},
 	{"REL-12", "1,000 timers under kills: each effect exactly once, late by at most 2 s (p99), none early or repeated when the clock jumps", []Test{
 		in("internal/timers", `^TestEachOnce$|^TestAllDueAtOnce$`),
 	}},
 	{"REL-16", "every order of sent, delivered, read and failed, up to 6 reports: one final status, none falls", []Test{
-		in("inbox", `^TestStatusIsMonotone$|^TestStatusInTheDatabase$|^TestReceiptBeforeTheRecord$`),
+		in("inbox", `^TestStatusIsMonotone$|^TestStatusInTheDatabase$|^TestReceiptBeforeTheRecord$|^TestReceiptsInEveryOrder$|^TestHeldBackButArrived$`),
 	}},
 
 	// Real processes that are killed, frozen and starved.
-	{"REL-1", "10,000 messages in 200 conversations under 50 kills: 0 lost, 0 doubled, in order, ready within 5 s, backlog gone within 60 s", nil},
-	{"REL-2", "20 power cuts of program and PostgreSQL: 0 accepted messages lost; the same run with synchronous_commit off does lose", nil},
+	{"REL-1", "10,000 messages in 200 conversations under 50 kills: 0 lost, 0 doubled, in order, ready within 5 s, backlog gone within 60 s", []Test{
+		proving("road", `^TestKills$`, 8*time.Minute),
+	}},
+	{"REL-2", "20 power cuts of program and PostgreSQL: 0 accepted messages lost; the same run with synchronous_commit off does lose", []Test{
+		asRoot(proving("faults", `^TestPowerCuts$|^TestPowerCutsLoseWithoutSync$`, 10*time.Minute)),
+	}},
 	{"REL-4", "each of the disks full: no message accepted that is not kept, not ready within 5 s, well within 30 s of room, 0 lost", nil},
 	{"REL-5", "PostgreSQL killed 20 times and away for 60 s: 0 lost, 0 doubled, back within 10 s, no goroutine left over", nil},
-	{"REL-10", "100 orderly stops under load: ended within 15 s, 0 lost, 0 sends left unknown", nil},
-	{"REL-11", "5 times the load for 60 s: memory at most 512 MB, 429 or 503 and no 500, accepted p99 at most 2 s, other tenants' p99 at most doubled", nil},
+	{"REL-10", "100 orderly stops under load: ended within 15 s, 0 lost, 0 sends left unknown", []Test{
+		proving("road", `^TestStops$`, 8*time.Minute),
+	}},
+	{"REL-11", "5 times the load for 60 s: memory at most 512 MB, 429 or 503 and no 500, accepted p99 at most 2 s, other tenants' p99 at most doubled", []Test{
+		proving("load", `^TestOverload$|^TestNoisyNeighbor$`, 8*time.Minute),
+	}},
 	{"REL-13", "cold start with 100,000 messages and 10,000 unpublished facts: ready within 5 s", nil},
-	{"REL-19", "200 messages a second: accepted p99 at most 100 ms, on the screen p99 at most 500 ms, 0 errors; 500 a second for 60 s drained within 60 s", nil},
-	{"SCALE", "three processes, one PostgreSQL, three NATS nodes; one of each killed under load: 0 lost, 0 doubled, 0 talk-overs, work spread over all", nil},
+	{"REL-19", "200 messages a second: accepted p99 at most 100 ms, on the screen p99 at most 500 ms, 0 errors; 500 a second for 60 s drained within 60 s", []Test{
+		proving("load", `^TestSteadyLoadAndBurst$`, 10*time.Minute),
+	}},
+	{"SCALE", "three processes, one PostgreSQL, three NATS nodes; one of each killed under load: 0 lost, 0 doubled, 0 talk-overs, work spread over all", []Test{
+		proving("scale", ``, 8*time.Minute),
+	}},
 
 	// Tenants and the record of what happened.
 	{"SEC-1", "every route with every foreign id: not found, and no byte of the database changed", []Test{
@@ -89,26 +109,30 @@ var goals = []Goal{
 		in("internal/pg", `^TestEveryTableIsProtected$|^TestForeignKeysCarryTheOrganization$|^TestNothingLooksPastRowLevelSecurity$|^TestForeignOrganizationSeesNothing$`),
 	}},
 	{"SEC-16", "1,000 random edits, removals and reorders of the audit log: all found", []Test{
-		in("internal/events", `^TestChainShowsEveryEdit$`),
+		in("internal/events", `^TestEveryTamperShows$|^TestChainShowsEveryEdit$|^TestTheLogIsOnlyAppended$`),
 	}},
 
 	// AI members.
 	{"AI-1", "a model that wants to do harm, at least 500 cases: 0 breaches, every refusal recorded", []Test{
 		in("agents", `^TestMaliciousModel$`),
 	}},
-	{"AI-2", "a model that obeys every instruction it reads, 2,160 runs: 0 attacks succeed, 95 % of tasks done, 90 % under attack", nil},
+	{"AI-2", "a model that obeys every instruction it reads, 2,160 runs: 0 attacks succeed, 95 % of tasks done, 90 % under attack", []Test{
+		in("agents", `^TestNaiveFollower$|^TestFollowerWouldSucceed$`),
+	}},
 	{"AI-3", "1,000 forged borders: none leaves its quotation; no byte of a customer in the system prompt", []Test{
-		in("agents", `^TestForgedBorders$`),
+		in("agents", `^TestForgedBorders$|^TestContextAssembly$`),
 	}},
 	{"AI-5", "budgets hold, and two machines that answer each other stop after at most 3 messages, with a handoff", []Test{
-		in("agents", `^TestBudgetsAcrossTurns$`),
+		in("agents", `^TestBudgetsAcrossTurns$|^TestBudgetsOfADay$|^TestTwoTandemsStop$|^TestFloodIsBounded$|^TestMachineRounds$`),
 	}},
-	{"AI-6", "2,160 runs: 0 foreign addresses, ids, keys or links leave", nil},
+	{"AI-6", "2,160 runs: 0 foreign addresses, ids, keys or links leave", []Test{
+		in("agents", `^TestNaiveFollower$|^TestFollowerWouldSucceed$`),
+	}},
 	{"AI-7", "1,000 searches in two organizations with the same texts: 0 foreign passages, the right one among ten in 95 %", []Test{
 		in("agents", `^TestKnowledgeStaysInside$`),
 	}},
 	{"AI-10", "every fault of a model: one reply or one handoff within 120 s, never an error shown", []Test{
-		in("agents", `^TestModelFaults$|^TestModelCannotBeOpened$`),
+		in("agents", `^TestModelFaults$|^TestModelCannotBeOpened$`), proving("road", `^TestModelFaults$`, 5*time.Minute),
 	}},
 
 	{mutantsGoal, "every deliberate defect is seen by a test", nil},

@@ -6,7 +6,6 @@ import "time"
 var mutants = []Mutant{
 	// Messages come in.
 	{"no-unique-inbound-index", "the database does not refuse the second row of one inbound message", []Test{in("inbox", `^TestIngestDuplicateStorm$`)}},
-	{"quarantine-dropped", "what cannot be understood is thrown away", []Test{in("inbox", `^TestQuarantineIsKeptAndTakenUp$`)}},
 
 	// Facts.
 	{"publish-before-commit", "a command is on its way before its transaction has committed", []Test{in("internal/events", `^TestNothingIsSaidBeforeTheCommit$`)}},

@@ -9,7 +9,7 @@ import (
 )
 
 // promiseLine is a row of a table in docs/promises.md: the command, the promise, the figure.
-var promiseLine = regexp.MustCompile("(?m)^\\| `make prove ONLY=([A-Z0-9-]+)` \\|([^\n]*)\\|([^\n|]*(?:\\\\\\|[^\n|]*)*)\\|$")
+var promiseLine = regexp.MustCompile("(?m)^\\| `make prove ONLY=([A-Z0-9-]+)` \\|((?:[^\n|\\\\]|\\\\.)*)\\|((?:[^\n|\\\\]|\\\\.)*)\\|$")
 
 // writePromises puts the measured figures of prove.json into docs/promises.md. Rows whose goal was never run stay.
 func writePromises(o options) error {
