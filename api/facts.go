@@ -28,14 +28,15 @@ type facts struct {
 }
 
 type fact struct {
-	done chan struct{}
-	row  events.Row
-	err  error
+	done  chan struct{}
+	row   events.Row
+	frame []byte // as every stream sends it
+	err   error
 }
 
 // get returns the fact with that id. The key needs no organization: ids are unique, and
 // only a stream that the fanout gave the id to, for its own organization, asks for it.
-func (f *facts) get(ctx context.Context, id tandem.ID) (events.Row, error) {
+func (f *facts) get(ctx context.Context, id tandem.ID) (*fact, error) {
 	f.mu.Lock()
 	e := f.known[id]
 	first := e == nil
@@ -50,15 +51,17 @@ func (f *facts) get(ctx context.Context, id tandem.ID) (events.Row, error) {
 	if !first {
 		select {
 		case <-e.done:
-			return e.row, e.err
+			return e, e.err
 		case <-ctx.Done():
-			return events.Row{}, ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
 	// Others wait for this read, so it outlives the stream that began it.
 	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), factTimeout)
 	defer cancel()
-	e.row, e.err = f.read(rctx, id)
+	if e.row, e.err = f.read(rctx, id); e.err == nil {
+		e.frame, e.err = factFrame(e.row)
+	}
 	if e.err != nil {
 		f.mu.Lock()
 		if f.known[id] == e {
@@ -67,7 +70,7 @@ func (f *facts) get(ctx context.Context, id tandem.ID) (events.Row, error) {
 		f.mu.Unlock()
 	}
 	close(e.done)
-	return e.row, e.err
+	return e, e.err
 }
 
 func newFacts(s *server) *facts {

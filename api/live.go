@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -21,6 +22,7 @@ const (
 	replayMax     = 10_000
 	replayPage    = 500
 	writeDeadline = 10 * time.Second
+	maxHeld       = 32 // frames of a reader that is behind, in one write
 	// A transaction that began earlier may commit a lower seq later. A resumed stream
 	// therefore also repeats what is this much older than where the reader stopped;
 	// readers apply facts idempotently by id.
@@ -87,7 +89,7 @@ func lastEventID(r *http.Request) (int64, error) {
 
 // follow sends what was missed, then what happens. It is subscribed before it reads
 // the log, so nothing falls between the two.
-func (s *server) follow(ctx context.Context, st *stream, r *http.Request, notes <-chan events.Note, last, head int64) error {
+func (s *server) follow(ctx context.Context, st *stream, r *http.Request, notes <-chan *events.Note, last, head int64) error {
 	// A reader that resumes keeps its place until it has what it missed: the id of hello
 	// would move it past that if the connection broke now.
 	place := head
@@ -131,6 +133,12 @@ func (s *server) follow(ctx context.Context, st *stream, r *http.Request, notes 
 			if err := s.pass(ctx, st, n); err != nil {
 				return err
 			}
+			if len(notes) > 0 && st.held < maxHeld {
+				continue // more to say: one write for all of it
+			}
+			if err := st.flush(); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -156,7 +164,7 @@ func aboutCredentials(topic string) bool {
 	return verb != "created" && (noun == "session" || noun == "key" || noun == "member")
 }
 
-func (s *server) pass(ctx context.Context, st *stream, n events.Note) error {
+func (s *server) pass(ctx context.Context, st *stream, n *events.Note) error {
 	if n.Lost {
 		if err := st.send("resync", 0, struct{}{}); err != nil {
 			return err
@@ -168,11 +176,11 @@ func (s *server) pass(ctx context.Context, st *stream, n events.Note) error {
 	case n.Fact.ID == "" || n.Fact.Topic == "out":
 		return nil
 	}
-	row, err := s.facts.get(ctx, n.Fact.ID)
-	if err != nil {
+	f, err := s.facts.get(ctx, n.Fact.ID)
+	if err != nil || !st.shows(f.row.Noun) {
 		return err
 	}
-	return st.fact(row)
+	return st.hold(f.frame)
 }
 
 func (s *server) head(ctx context.Context) (seq int64, err error) {
@@ -241,6 +249,8 @@ type stream struct {
 	w      http.ResponseWriter
 	rc     *http.ResponseController
 	reader tandem.Actor // decides which facts are shown
+	armed  time.Time    // when the write deadline was last moved
+	held   int          // frames written since the last flush
 }
 
 func (st *stream) open() {
@@ -252,34 +262,78 @@ func (st *stream) open() {
 	_ = st.rc.Flush()
 }
 
-func (st *stream) fact(row events.Row) error {
-	if permission, ok := seenBy[row.Noun]; !ok || !st.reader.May(permission) {
-		return nil
-	}
-	return st.send("fact", row.Seq, factShape{row.Event, row.Seq})
+// shows says whether the reader may see facts about such a record.
+func (st *stream) shows(noun string) bool {
+	permission, ok := seenBy[noun]
+	return ok && st.reader.May(permission)
 }
 
-func (st *stream) send(event string, id int64, data any) error {
+func (st *stream) fact(row events.Row) error {
+	if !st.shows(row.Noun) {
+		return nil
+	}
+	frame, err := factFrame(row)
+	if err != nil {
+		return err
+	}
+	return st.write(frame)
+}
+
+// factFrame is a fact as every stream sends it.
+func factFrame(row events.Row) ([]byte, error) {
+	return frame("fact", row.Seq, factShape{row.Event, row.Seq})
+}
+
+func frame(event string, id int64, data any) ([]byte, error) {
 	b, err := json.Marshal(data)
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", event, err)
+		return nil, fmt.Errorf("encode %s: %w", event, err)
 	}
-	var f strings.Builder
+	var f bytes.Buffer
+	f.Grow(len(b) + len(event) + 48)
 	if id > 0 {
 		fmt.Fprintf(&f, "id: %d\n", id)
 	}
 	fmt.Fprintf(&f, "event: %s\ndata: %s\n\n", event, b)
-	return st.write(f.String())
+	return f.Bytes(), nil
 }
 
-func (st *stream) comment(text string) error { return st.write(": " + text + "\n\n") }
-
-func (st *stream) write(frame string) error {
-	if err := st.rc.SetWriteDeadline(time.Now().Add(writeDeadline)); err != nil {
-		return fmt.Errorf("set the frame's deadline: %w", err)
-	}
-	if _, err := st.w.Write([]byte(frame)); err != nil {
+func (st *stream) send(event string, id int64, data any) error {
+	f, err := frame(event, id, data)
+	if err != nil {
 		return err
 	}
+	return st.write(f)
+}
+
+func (st *stream) comment(text string) error { return st.write([]byte(": " + text + "\n\n")) }
+
+func (st *stream) write(frame []byte) error {
+	if err := st.hold(frame); err != nil {
+		return err
+	}
+	return st.flush()
+}
+
+// hold writes a frame that flush sends, or what follows it.
+func (st *stream) hold(frame []byte) error {
+	// Moving the deadline costs as much as a small write, so it is moved once a second.
+	if now := time.Now(); now.Sub(st.armed) > time.Second {
+		if err := st.rc.SetWriteDeadline(now.Add(writeDeadline)); err != nil {
+			return fmt.Errorf("set the frame's deadline: %w", err)
+		}
+		st.armed = now
+	}
+	st.held++
+	_, err := st.w.Write(frame)
+	return err
+}
+
+// flush sends what is held.
+func (st *stream) flush() error {
+	if st.held == 0 {
+		return nil
+	}
+	st.held = 0
 	return st.rc.Flush()
 }

@@ -105,7 +105,7 @@ type watching struct {
 	pending channels.Change
 }
 
-func (w *watching) note(ctx context.Context, n events.Note) {
+func (w *watching) note(ctx context.Context, n *events.Note) {
 	switch {
 	case n.Lost:
 		w.pending.Lines = true

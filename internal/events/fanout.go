@@ -28,7 +28,8 @@ type Fanout struct {
 	shut bool
 }
 
-type watcher struct{ ch chan Note }
+// watcher is one reader. Its notes are shared with the others: an idle reader keeps room for pointers only.
+type watcher struct{ ch chan *Note }
 
 // NewFanout starts to listen, with the bus's Listen, to ev.> and sig.>.
 func NewFanout(listen func(subject string, fn func(subject string, body []byte)) (stop func(), err error)) (*Fanout, error) {
@@ -46,9 +47,9 @@ func NewFanout(listen func(subject string, fn func(subject string, body []byte))
 // Subscribe returns a channel of org's notes that holds at most buffer of them (at least 2), and
 // a function that ends it and closes the channel. A reader that is too slow loses all that it
 // has not read and gets one note with Lost set in its place; so does everybody after the
-// connection to the bus was away. Nobody ever waits for a reader.
-func (f *Fanout) Subscribe(org tandem.ID, buffer int) (<-chan Note, func()) {
-	w := &watcher{ch: make(chan Note, max(buffer, 2))}
+// connection to the bus was away. Nobody ever waits for a reader. A note is shared by its readers: do not change it.
+func (f *Fanout) Subscribe(org tandem.ID, buffer int) (<-chan *Note, func()) {
+	w := &watcher{ch: make(chan *Note, max(buffer, 2))}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.shut {
@@ -96,9 +97,9 @@ func (f *Fanout) hear(subject string, body []byte) {
 	if len(ws) == 0 {
 		return
 	}
-	n := Note{Signal: token[2], Body: body}
+	n := &Note{Signal: token[2], Body: body}
 	if token[0] == "ev" {
-		n = Note{}
+		n = &Note{}
 		if json.Unmarshal(body, &n.Fact) != nil || n.Fact.Org != org {
 			return
 		}
@@ -113,6 +114,8 @@ func (f *Fanout) hear(subject string, body []byte) {
 	}
 }
 
+var lost = Note{Lost: true}
+
 // overflow throws away what the reader has not read and says so.
 func (w *watcher) overflow() {
 	for {
@@ -123,7 +126,7 @@ func (w *watcher) overflow() {
 		}
 		break
 	}
-	w.ch <- Note{Lost: true}
+	w.ch <- &lost
 }
 
 // Close stops listening and closes the channels of all readers.
