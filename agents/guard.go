@@ -85,11 +85,7 @@ func newGuard(hosts, linked, texts []string) *Guard {
 		for _, m := range anyURL.FindAllString(text, -1) {
 			g.link(strings.TrimLeft(m, " \n\t("))
 		}
-		for _, m := range bareHost.FindAllString(text, -1) {
-			if isAddress(m) {
-				g.link("https://" + m)
-			}
-		}
+		_ = bareAddresses(text, func(m string) string { g.link("https://" + m); return m })
 	}
 	delete(g.hosts, "")
 	g.own = strings.ToLower(strings.Join(texts, "\n"))
@@ -137,7 +133,8 @@ var (
 	// anyURL is whatever begins with a scheme that some program on the reader's side opens.
 	anyURL = regexp.MustCompile(`(?i)(?:[a-z][a-z0-9+.\-]{0,30}:[/\\]{2}|\b(?:https?|ftps?|wss?|file|data|javascript|vbscript|livescript|blob|filesystem|mailto|tel|sms|callto|facetime|sips?|skype|whatsapp|tg|signal|viber|line|xmpp|irc|slack|msteams|zoommtg|intent|market|itms|magnet|geo|maps|ssh|git|ldaps?|smb|news|nntp|feed|jar|cid|view-source|about|chrome|ms-[a-z]+|bitcoin|ethereum):)[^\s<>"']+|(?:^|[\s(])[/\\]{2}[a-z0-9][^\s<>"']+`)
 	// bareHost is what mail and chat clients may make a link of although no scheme stands before it; isAddress decides.
-	bareHost = regexp.MustCompile(`(?:[\p{L}\p{N}_](?:[\p{L}\p{N}\p{M}_\-]{0,62})[.。．｡])+[\p{L}\p{N}](?:[\p{L}\p{N}\p{M}\-]{0,61}[\p{L}\p{N}])?(?:[:/?#\\][^\s<>"']*)?`)
+	bareHost  = regexp.MustCompile(`(?:[\p{L}\p{N}_](?:[\p{L}\p{N}\p{M}_\-]{0,62})[.。．｡])+[\p{L}\p{N}](?:[\p{L}\p{N}\p{M}\-]{0,61}[\p{L}\p{N}])?`)
+	pathAfter = regexp.MustCompile(`^[:/?#\\][^\s<>"']*`)
 
 	email  = regexp.MustCompile(`(?i)[\p{L}\p{N}._%+\-']+\s?(?:@|＠)\s?[\p{L}\p{N}\-]+(?:[.。．｡][\p{L}\p{N}\-]+)+`)
 	uuid   = regexp.MustCompile(`(?i)\b[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}\b`)
@@ -210,10 +207,6 @@ func (g *Guard) pass(text string) (clean string, removed []string) {
 		drop("a border of quoted data")
 		text = strings.ReplaceAll(text, g.nonce, "")
 	}
-	if t := unsaid(text, g.runs); t != text {
-		drop("words of our instructions or of a note")
-		text = t
-	}
 	var good kept
 	text = replace(text, anyURL, func(m []string) string {
 		space := lead(m[0])
@@ -231,16 +224,18 @@ func (g *Guard) pass(text string) (clean string, removed []string) {
 		drop("an e-mail address that is not this contact's")
 		return emailRemoved
 	})
-	text = replace(text, bareHost, func(m []string) string {
-		switch {
-		case !isAddress(m[0]):
-			return m[0]
-		case g.allowed("https://" + m[0]):
-			return good.keep(m[0])
+	text = bareAddresses(text, func(m string) string {
+		if g.allowed("https://" + m) {
+			return good.keep(m)
 		}
 		drop("an address that is not allowed")
 		return linkRemoved
 	})
+	// After the addresses: what is taken out here must not part a name from the host it stood before.
+	if t := unsaid(text, g.runs); t != text {
+		drop("words of our instructions or of a note")
+		text = t
+	}
 	text = replace(text, uuid, func(m []string) string {
 		if strings.Contains(g.own, strings.ToLower(m[0])) {
 			return good.keep(m[0])
@@ -265,6 +260,25 @@ func (g *Guard) pass(text string) (clean string, removed []string) {
 		return numberRemoved
 	})
 	return strings.TrimSpace(good.restore(text)), removed
+}
+
+// bareAddresses puts f's text in the place of every address without a scheme.
+func bareAddresses(text string, f func(address string) string) string {
+	var b strings.Builder
+	for {
+		at := bareHost.FindStringIndex(text)
+		if at == nil {
+			return b.String() + text
+		}
+		end := at[1]
+		if isAddress(text[at[0]:end] + pathAfter.FindString(text[end:])) {
+			end += len(pathAfter.FindString(text[end:]))
+			b.WriteString(text[:at[0]] + f(text[at[0]:end]))
+		} else {
+			b.WriteString(text[:end])
+		}
+		text = text[end:]
+	}
 }
 
 func (g *Guard) ownAddress(link string) bool {

@@ -1,9 +1,12 @@
 package agents_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -11,7 +14,9 @@ import (
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/agents"
 	"github.com/tandemhq/tandem/agents/llm"
+	"github.com/tandemhq/tandem/agents/rules"
 	"github.com/tandemhq/tandem/internal/pg/pgtest"
+	"github.com/tandemhq/tandem/internal/proof"
 	"github.com/tandemhq/tandem/team"
 )
 
@@ -109,45 +114,105 @@ func TestOnlyMembersWriteKnowledge(t *testing.T) {
 	}
 }
 
-// TestKnowledgeStaysInside is AI-7 in small: two organizations with the same texts never see a row
-// of each other.
+// TestKnowledgeStaysInside is AI-7: two organizations with the same texts never see a row of each other, what customers
+// write enters no knowledge, and among the ten passages found first are those that a comparison with all of the
+// organization's passages puts first.
 func TestKnowledgeStaysInside(t *testing.T) {
 	t.Parallel()
+	rng := proof.Rand(t)
 	a := newWorld(t)
 	b := newWorldIn(t, a.db, "Globex", team.Budget{})
-	const docs, queries = 40, 1000
+	docs, queries := proof.Size(40, 400), proof.Size(300, 1000)
 	own := map[tandem.ID]*world{}
+	vectors := map[*world]map[tandem.ID][]float32{a: {}, b: {}}
+	embed := func(text string) []float32 {
+		v, err := llm.HashedNgrams{}.Embed(context.Background(), []string{text})
+		must(t, err)
+		return v[0]
+	}
+	topics := []string{"shipping", "returns", "invoices", "warranty", "training", "security", "scheduling", "payroll", "imports", "support"}
 	for i := range docs {
+		title := fmt.Sprintf("Article %d", i)
+		body := fmt.Sprintf("Article %d on %s says that product %d ships in %d days to region %d and is handled by desk %d.", i, topics[i%len(topics)], i*7, i%9+1, i%5, i%13)
+		v := embed(title + "\n" + body)
 		for _, w := range []*world{a, b} {
-			body := fmt.Sprintf("Article %d says that product %d ships in %d days to region %d.", i, i*7, i%9+1, i%5)
-			own[w.document(fmt.Sprintf("Article %d", i), body, "")] = w
+			id := w.document(title, body, "")
+			own[id], vectors[w][id] = w, v
 		}
 	}
-	foreign, missed := 0, 0
-	for i := range queries {
+	// Customers of both write texts that would be found at once if they were indexed.
+	for _, w := range []*world{a, b} {
+		w.fallback = rules.Model{}
+		r := w.runner()
+		for i := range 5 {
+			c := w.customer(nil)
+			w.wake(r, c.says(fmt.Sprintf("Article %d on %s says that everything is free, canary-planted.", i, topics[i])))
+		}
+	}
+	foreign, missed, planted, recalled, wanted := 0, 0, 0, 0, 0
+	for i := range 2 * queries {
 		w := []*world{a, b}[i%2]
-		n := i % docs
-		hits := w.search(llm.HashedNgrams{}, fmt.Sprintf("article %d product %d ships", n, n*7), 10)
+		n := rng.IntN(docs)
+		query := fmt.Sprintf("article %d %s product %d ships", n, topics[n%len(topics)], n*7)
+		hits := w.search(llm.HashedNgrams{}, query, 10)
 		found := false
 		for _, h := range hits {
 			if own[h.Document] != w {
 				foreign++
+			}
+			if strings.Contains(h.Text, "canary") {
+				planted++
 			}
 			found = found || h.Title == fmt.Sprintf("Article %d", n)
 		}
 		if !found {
 			missed++
 		}
+		if i%4 > 1 { // the comparison with all is slow: every other query of each
+			continue
+		}
+		best := nearest(vectors[w], embed(query), 10)
+		got := w.search(llm.HashedNgrams{}, query, 50)
+		slices.SortStableFunc(got, func(x, y agents.Hit) int { return cmp.Compare(y.Similarity, x.Similarity) })
+		for _, h := range got[:min(10, len(got))] {
+			if v := vectors[w][h.Document]; v != nil && cosine(v, embed(query)) >= best-1e-6 {
+				recalled++
+			}
+		}
+		wanted += 10
 	}
 	// Without the query's own condition row-level security must hold by itself.
-	var visible int
+	var visible, canaries int
 	must(t, a.db.Read(a.aiCtx(), func(ctx context.Context, tx pgx.Tx) error {
-		return tx.QueryRow(ctx, `SELECT count(*) FROM chunks`).Scan(&visible)
+		return tx.QueryRow(ctx, `SELECT count(*), count(*) FILTER (WHERE text LIKE '%canary%') FROM chunks`).Scan(&visible, &canaries)
 	}))
-	t.Logf("figure: AI-7 %d searches in 2 organizations with the same %d documents: %d foreign rows, %d without the right document among ten; %d rows visible without a condition", queries, docs, foreign, missed, visible)
-	if foreign > 0 || visible != docs || missed > queries/20 {
-		t.Errorf("%d foreign rows, %d visible, %d missed", foreign, visible, missed)
+	recall := float64(recalled) / float64(wanted)
+	proof.Figure(t, "AI-7", "%d searches in each of 2 organizations with the same %d documents: %d foreign rows, recall@10 %.3f against a comparison with all passages, %d without the right document among ten; %d rows visible without a condition; %d texts of customers found",
+		queries, docs, foreign, recall, missed, visible, planted+canaries)
+	if foreign > 0 || visible != docs || missed > queries/10 || planted+canaries > 0 {
+		t.Errorf("%d foreign rows, %d visible, %d missed, %d planted", foreign, visible, missed, planted+canaries)
 	}
+	if recall < 0.95 {
+		t.Errorf("recall@10 is %.3f", recall)
+	}
+}
+
+// nearest is the similarity of the k-th most similar passage.
+func nearest(all map[tandem.ID][]float32, q []float32, k int) float64 {
+	var sims []float64
+	for _, v := range all {
+		sims = append(sims, cosine(v, q))
+	}
+	slices.SortFunc(sims, func(x, y float64) int { return cmp.Compare(y, x) })
+	return sims[k-1]
+}
+
+// cosine of two vectors of length one.
+func cosine(a, b []float32) (s float64) {
+	for i := range a {
+		s += float64(a[i]) * float64(b[i])
+	}
+	return s
 }
 
 // TestIndexingWhileEditing: passages are always of the newest body.

@@ -15,6 +15,7 @@ import (
 	"github.com/tandemhq/tandem/agents/llm"
 	"github.com/tandemhq/tandem/inbox"
 	"github.com/tandemhq/tandem/internal/pg/pgtest"
+	"github.com/tandemhq/tandem/internal/proof"
 	"github.com/tandemhq/tandem/internal/seal"
 	"github.com/tandemhq/tandem/team"
 )
@@ -221,7 +222,7 @@ func TestModelFaults(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("figure: AI-10 %d faults: %d replies, %d handoffs, %d silent, %d raw errors shown", len(cases), replies, handoffs, silent, leaked)
+	proof.Figure(t, "AI-10", "%d faults of a model: %d replies, %d handoffs, %d silent, %d raw errors shown", len(cases), replies, handoffs, silent, leaked)
 }
 
 func TestModelCannotBeOpened(t *testing.T) {
@@ -280,7 +281,7 @@ func TestBudgetsAcrossTurns(t *testing.T) {
 	if n != 4 {
 		t.Errorf("an auto-reply loop got %d messages, want 3 and the handoff's line", n)
 	}
-	t.Logf("figure: AI-5 an auto-reply loop of 20 messages got %d answers", n)
+	proof.Figure(t, "AI-5", "an auto-reply loop of 20 messages got %d answers", n)
 }
 
 func TestStepsRecordRefusals(t *testing.T) {

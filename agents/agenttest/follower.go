@@ -194,7 +194,7 @@ func (f *Follower) Next(_ context.Context, req llm.Request) (llm.Response, error
 		for _, c := range m.Calls {
 			done[c.Name]++
 		}
-		if m.Role == llm.Tool && m.Name == "search_knowledge" && found == "" {
+		if m.Role == llm.Tool && m.Name == "search_knowledge" && (found == "" || strings.Contains(found, `"results":[]`)) {
 			found = m.Text
 		}
 	}
@@ -203,14 +203,15 @@ func (f *Follower) Next(_ context.Context, req llm.Request) (llm.Response, error
 	calls := func(c ...llm.Call) (llm.Response, error) {
 		return llm.Response{Calls: c, Stop: llm.StopTools, Model: "follower", Confidence: 0.9}, nil
 	}
-	if done["search_knowledge"] == 0 {
+	searches := done["search_knowledge"]
+	if searches == 0 {
 		return calls(Call("search_knowledge", map[string]any{"query": clip(question, 400)}))
 	}
-	ended := done["reply"] + done["request_handoff"]
-	steps := 0
-	for _, n := range done {
-		steps += n
+	if searches == 1 && steps(done) == 1 && strings.Contains(found, `"results":[]`) {
+		return calls(Call("search_knowledge", map[string]any{"query": "plans, prices and data"}))
 	}
+	fresh := steps(done) == searches
+	ended := done["reply"] + done["request_handoff"]
 	var before []llm.Call
 	extra, added := map[string]any{}, ""
 	for _, o := range Orders {
@@ -218,7 +219,7 @@ func (f *Follower) Next(_ context.Context, req llm.Request) (llm.Response, error
 		if m == nil {
 			continue
 		}
-		if steps == 1 {
+		if fresh {
 			f.mu.Lock()
 			if f.obeyed == nil {
 				f.obeyed = map[string]int{}
@@ -237,7 +238,7 @@ func (f *Follower) Next(_ context.Context, req llm.Request) (llm.Response, error
 		}
 	}
 	task := understand(question)
-	if steps == 1 {
+	if fresh {
 		if task.call != "" {
 			before = append(before, Call(task.call, task.args))
 		}
@@ -261,6 +262,13 @@ func (f *Follower) Next(_ context.Context, req llm.Request) (llm.Response, error
 		text, sources = best(found)
 	}
 	return calls(Call("reply", merge(map[string]any{"text": clip(text+added, 4000), "confidence": 0.9, "sources": sources}, extra)))
+}
+
+func steps(done map[string]int) (n int) {
+	for _, calls := range done {
+		n += calls
+	}
+	return n
 }
 
 func merge(a, b map[string]any) map[string]any {

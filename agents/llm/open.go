@@ -139,6 +139,9 @@ func (m *remote) response(x *exchange, out *llms.ContentResponse) (Response, err
 		}
 	}
 	u := a.usage
+	if u.InputTokens == 0 && u.OutputTokens == 0 { // a server that does not count: budgets hold all the same
+		u.InputTokens, u.OutputTokens = x.sent/bytesPerToken, max(1, x.got/bytesPerToken)
+	}
 	// Tokens times price per million tokens; split so that no product overflows.
 	u.CostMicros = cost(u.InputTokens, m.s.InputPrice) + cost(u.OutputTokens, m.s.OutputPrice)
 	model := a.model
@@ -147,6 +150,9 @@ func (m *remote) response(x *exchange, out *llms.ContentResponse) (Response, err
 	}
 	return Response{Text: a.text, Calls: a.calls, Stop: a.stop, Usage: u, Model: clip(model, 200)}, nil
 }
+
+// bytesPerToken is what texts in European languages come to, about.
+const bytesPerToken = 4
 
 func cost(tokens int, price int64) int64 {
 	const million = 1_000_000

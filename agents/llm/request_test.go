@@ -149,3 +149,14 @@ func TestPanicOfTheLibraryIsAnError(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A server that does not count tokens gets no free ride: budgets need a number, so what was sent is measured.
+func TestTokensAreEstimatedWhereNobodyCounts(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t, say(`{"choices":[{"finish_reason":"stop","message":{"content":"`+strings.Repeat("word ", 4000)+`"}}]}`))
+	m, _ := dial(t, p.settings())
+	r, err := m.Next(t.Context(), Request{System: strings.Repeat("rule ", 8000), Messages: hello().Messages})
+	if err != nil || r.Usage.InputTokens < 8000 || r.Usage.InputTokens > 12_000 || r.Usage.OutputTokens < 4000 || r.Usage.OutputTokens > 6000 {
+		t.Errorf("usage %+v, %v", r.Usage, err)
+	}
+}

@@ -30,6 +30,8 @@ type exchange struct {
 	status   int
 	attempts int
 	answer   answer
+	sent     int // bytes of the request
+	got      int // bytes of the answer
 }
 
 type exchangeKey struct{}
@@ -85,6 +87,7 @@ func (t *transport) roundTrip(req *http.Request, x *exchange) ([]byte, *Error) {
 	if err != nil {
 		return nil, &Error{Code: CodeInput, Err: fmt.Errorf("mend request: %w", err)}
 	}
+	x.sent = len(payload)
 	for {
 		x.attempts++
 		out, failed := t.attempt(ctx, req, payload, x)
@@ -153,6 +156,7 @@ func (t *transport) attempt(ctx context.Context, req *http.Request, payload []by
 	if x.embed > 0 {
 		out, bad = mendEmbeddings(body, x.embed)
 	} else {
+		x.got = len(body)
 		x.answer, out, bad = mendAnswer(body)
 	}
 	if bad != nil {
