@@ -3,6 +3,8 @@ package crm
 import (
 	"encoding/json"
 	"slices"
+
+	"github.com/tandemhq/tandem"
 )
 
 // claims is what a message says of its sender and of a lead, as far as it decides whether
@@ -25,8 +27,9 @@ type leadClaims struct {
 	Fields    []string `json:"fields,omitempty"` // names of custom
 }
 
-// Claims returns the identity in its one spelling and, as a JSON object, what SQLNothingNew
-// asks about a message. lead is nil for a message that says nothing of one; its Board and
+// Claims returns the identity in its one spelling and, as a JSON object, what tandem_intake
+// (in migrations) asks about a message: whether Resolve and OpenOrFind would change or find
+// anything but the contact and the lead of a conversation that is there. lead is nil for a message that says nothing of one; its Board and
 // BoardName are empty when the channel decides. False means that only Resolve and OpenOrFind
 // can tell: something is not valid, or a number is to be read as the organization's region says.
 func Claims(in Identity, facts ContactFacts, lead *NewLead) (id Identity, said string, ok bool) {
@@ -63,36 +66,73 @@ func Claims(in Identity, facts ContactFacts, lead *NewLead) (id Identity, said s
 	return id, string(b), true
 }
 
-// SQLNothingNew is the condition that Resolve and OpenOrFind would neither change nor find
-// anything but the contact and the lead of a conversation "c", were they called with what
-// "k" says: k.said is what Claims returned, k.channel_id the channel. It errs on the safe
-// side only. Its rows are looked up by scalar subqueries, which keeps the plan on primary keys.
-const SQLNothingNew = `(
-	SELECT ct.archived_at IS NULL
-	   AND (ct.first_name <> '' OR ct.last_name <> '' OR NOT k.said ? 'named')
-	   AND (ct.email IS NOT NULL OR NOT k.said ? 'email')
-	   AND (ct.phone IS NOT NULL OR NOT k.said ? 'phone')
-	   AND (ct.company <> '' OR NOT k.said ? 'company')
-	FROM contacts ct WHERE ct.org_id = @org AND ct.id = c.contact_id
-) AND (
-	NOT k.said ? 'trusted' OR NOT k.said ? 'email' OR k.kind = 'email'
-	OR (SELECT true FROM contact_identities i WHERE i.org_id = @org AND i.kind = 'email' AND i.scope = '' AND i.value = k.said->>'email')
-) AND (
-	NOT k.said ? 'trusted' OR NOT k.said ? 'phone' OR k.kind = 'phone'
-	OR (SELECT true FROM contact_identities i WHERE i.org_id = @org AND i.kind = 'phone' AND i.scope = '' AND i.value = k.said->>'phone')
-) AND (
-	NOT k.said ? 'lead' OR (
-	SELECT l.contact_id = c.contact_id AND NOT l.closed AND l.archived_at IS NULL
-	   AND (l.source <> '' OR NOT k.said->'lead' ? 'source')
-	   AND (l.value_minor IS NOT NULL OR NOT k.said->'lead' ? 'value')
-	   AND (NOT k.said->'lead' ? 'tags' OR to_jsonb(l.tags) @> (k.said->'lead'->'tags'))
-	   AND (NOT k.said->'lead' ? 'fields' OR l.custom ?& ARRAY (SELECT jsonb_array_elements_text(k.said->'lead'->'fields')))
-	   AND l.board_id = CASE
-	       WHEN k.said->'lead' ? 'board' THEN (k.said->'lead'->>'board')::uuid
-	       WHEN k.said->'lead' ? 'board_name' THEN (
-	           SELECT b.id FROM boards b WHERE b.org_id = @org AND lower(b.name) = lower(k.said->'lead'->>'board_name') ORDER BY b.id LIMIT 1)
-	       ELSE coalesce(
-	           (SELECT ch.board_id FROM channels ch WHERE ch.org_id = @org AND ch.id = k.channel_id),
-	           (SELECT b.id FROM boards b WHERE b.org_id = @org AND b.kind = 'lead' AND b.is_default)) END
-	FROM leads l WHERE l.org_id = @org AND l.id = c.lead_id)
-)`
+// Newcomer is what Resolve and OpenOrFind make of a sender whom nobody knows, as
+// tandem_intake takes it: with the ids that all of it will have.
+type Newcomer struct {
+	Contact      tandem.ID     `json:"contact"`
+	ContactEvent tandem.ID     `json:"contact_event"`
+	LeadEvent    tandem.ID     `json:"lead_event"`
+	Conversation tandem.ID     `json:"conversation"`
+	Name         string        `json:"name"`
+	First        string        `json:"first"`
+	Last         string        `json:"last"`
+	Email        string        `json:"email"`
+	Phone        string        `json:"phone"`
+	Company      string        `json:"company"`
+	Evidence     string        `json:"evidence"`
+	Identities   []newIdentity `json:"identities"`
+	Lead         *newcomerLead `json:"lead"`
+}
+
+type newIdentity struct {
+	Kind  string `json:"kind"`
+	Scope string `json:"scope"`
+	Value string `json:"value"`
+}
+
+type newcomerLead struct {
+	ID        tandem.ID      `json:"id"`
+	Board     string         `json:"board,omitempty"` // an id; neither Board nor BoardName: the channel decides
+	BoardName string         `json:"board_name,omitempty"`
+	Title     string         `json:"title"`
+	Source    string         `json:"source"`
+	Minor     *int64         `json:"minor"`
+	Currency  *string        `json:"currency"`
+	Priority  string         `json:"priority"`
+	Tags      []string       `json:"tags"`
+	Custom    map[string]any `json:"custom"`
+}
+
+// NewNewcomer is for an identity and facts that Claims has accepted.
+func NewNewcomer(in Identity, facts ContactFacts) Newcomer {
+	k := facts.clean("")
+	switch in.Kind {
+	case "email":
+		k.email = in.Value
+	case "phone", "whatsapp":
+		k.phone = in.Value
+	}
+	n := Newcomer{
+		Contact: tandem.NewID(), ContactEvent: tandem.NewID(), LeadEvent: tandem.NewID(), Conversation: tandem.NewID(),
+		First: k.first, Last: k.last, Email: k.email, Phone: k.phone, Company: k.company, Evidence: clean(in.Evidence, 200),
+	}
+	n.Name = k.called(in, n.Contact)
+	for _, i := range identities(in, k) {
+		n.Identities = append(n.Identities, newIdentity{i.Kind, i.Scope, i.Value})
+	}
+	return n
+}
+
+// With adds the newcomer's lead; its contact is not looked at, and an empty board leaves the
+// choice to the channel. False means that its values are not valid.
+func (n Newcomer) With(lead NewLead) (Newcomer, bool) {
+	if lead.check() != nil {
+		return n, false
+	}
+	minor, currency := lead.Value.columns()
+	n.Lead = &newcomerLead{
+		ID: tandem.NewID(), Board: string(lead.Board), BoardName: lead.BoardName, Title: lead.Title, Source: lead.Source,
+		Minor: minor, Currency: currency, Priority: lead.Priority, Tags: lead.Tags, Custom: lead.Custom,
+	}
+	return n, true
+}

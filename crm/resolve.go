@@ -72,6 +72,14 @@ func (f ContactFacts) clean(region string) known {
 	return k
 }
 
+// called is the name of a new contact.
+func (k known) called(in Identity, id tandem.ID) string {
+	if k.name != "" {
+		return k.name
+	}
+	return clean(k.fallback(in, id), 300)
+}
+
 // fallback is what a contact is called until a name is known.
 func (k known) fallback(in Identity, id tandem.ID) string {
 	switch {
@@ -235,10 +243,7 @@ func find(ctx context.Context, tx pgx.Tx, org tandem.ID, in Identity, ids []Iden
 // meanwhile, it takes the contact back and reports false.
 func create(ctx context.Context, tx pgx.Tx, a tandem.Actor, in Identity, k known, ids []Identity) (c Contact, made bool, err error) {
 	id := tandem.NewID()
-	name := k.name
-	if name == "" {
-		name = clean(k.fallback(in, id), 300)
-	}
+	name := k.called(in, id)
 	kinds, scopes, values := columns(ids)
 	tag, err := tx.Exec(ctx, sqlNewContact, pgx.StrictNamedArgs{
 		"org": a.Org, "id": id, "name": name, "first": k.first, "last": k.last, "email": k.email, "phone": k.phone,

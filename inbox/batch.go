@@ -22,7 +22,9 @@ import (
 type BatchOptions struct {
 	Partitions int          // writers at once; 0 means 2
 	MaxBatch   int          // messages in one transaction; 0 means 200
+	Share      int          // of these, one organization's; 0 means 64
 	Queue      int          // messages waiting per partition before new ones are refused; 0 means 4,096
+	Lane       int          // of these, one organization's; 0 means a quarter
 	Logger     *slog.Logger // nil means slog.Default
 	Fault      Fault        // nil in production
 }
@@ -30,10 +32,11 @@ type BatchOptions struct {
 // Batcher commits inbound messages in natural batches: whatever queued up while the last
 // commit ran goes into the next transaction, so nobody waits for a batch to fill. Messages
 // of one sender go through one writer, in order; a message that fails never fails another.
+// Organizations take turns, and none can fill a batch or the queue alone.
 type Batcher struct {
 	db    *pg.DB
 	o     BatchOptions
-	parts []chan *delivery
+	parts []*queue
 	seed  maphash.Seed
 	stop  chan struct{} // closed when Run has ended
 	once  sync.Once
@@ -43,6 +46,7 @@ type Batcher struct {
 type delivery struct {
 	ctx  context.Context
 	in   channels.Inbound
+	at   time.Time
 	done chan struct{} // closed when got and err are set
 	got  channels.Accepted
 	err  error
@@ -61,15 +65,21 @@ func NewBatcher(db *pg.DB, o BatchOptions) *Batcher {
 	if o.MaxBatch <= 0 {
 		o.MaxBatch = 200
 	}
+	if o.Share <= 0 {
+		o.Share = 64
+	}
 	if o.Queue <= 0 {
 		o.Queue = 4096
+	}
+	if o.Lane <= 0 {
+		o.Lane = max(1, o.Queue/4)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
 	b := &Batcher{db: db, o: o, seed: maphash.MakeSeed(), stop: make(chan struct{})}
 	for range o.Partitions {
-		b.parts = append(b.parts, make(chan *delivery, o.Queue))
+		b.parts = append(b.parts, newQueue())
 	}
 	return b
 }
@@ -83,17 +93,14 @@ func (b *Batcher) Run(ctx context.Context) error {
 		g.Go(func() error {
 			for {
 				select {
-				case d := <-part:
-					b.flush(b.collect(part, d))
+				case <-part.wake:
 				case <-ctx.Done():
-					for {
-						select {
-						case d := <-part:
-							b.flush(b.collect(part, d))
-						default:
-							return nil
-						}
-					}
+				}
+				for batch := b.take(part); len(batch) > 0; batch = b.take(part) {
+					b.flush(batch)
+				}
+				if ctx.Err() != nil {
+					return nil
 				}
 			}
 		})
@@ -101,25 +108,29 @@ func (b *Batcher) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// collect takes what has queued up behind the first one.
-func (b *Batcher) collect(part chan *delivery, first *delivery) []*delivery {
-	batch := []*delivery{first}
-	for len(batch) < b.o.MaxBatch {
-		select {
-		case d := <-part:
-			batch = append(batch, d)
-		default:
-			return batch
+func (b *Batcher) take(part *queue) []*delivery { return part.take(b.o.MaxBatch, b.o.Share) }
+
+// Backlog returns how many messages wait to be stored and how long the oldest has waited.
+func (b *Batcher) Backlog() (n int, oldest time.Duration) {
+	var first time.Time
+	for _, part := range b.parts {
+		waiting, since := part.waiting()
+		n += waiting
+		if !since.IsZero() && (first.IsZero() || since.Before(first)) {
+			first = since
 		}
 	}
-	return batch
+	if !first.IsZero() {
+		oldest = time.Since(first)
+	}
+	return n, oldest
 }
 
 const fullAgain = time.Second
 
 // Deliver queues the message and waits until it is committed or refused. When ctx ends
-// first, the message may still be stored; delivering it again is safe. A full queue and a
-// stopped Batcher are Unavailable.
+// first, the message may still be stored; delivering it again is safe. A full queue, a full
+// lane of the organization and a stopped Batcher are Unavailable.
 func (b *Batcher) Deliver(ctx context.Context, in channels.Inbound) (channels.Accepted, error) {
 	if err := in.Check(); err != nil {
 		return channels.Accepted{}, err
@@ -133,10 +144,8 @@ func (b *Batcher) Deliver(ctx context.Context, in channels.Inbound) (channels.Ac
 		_, _ = h.WriteString(s) // never fails
 		_ = h.WriteByte(0)
 	}
-	d := &delivery{ctx: ctx, in: in, done: make(chan struct{})}
-	select {
-	case b.parts[h.Sum64()%uint64(len(b.parts))] <- d:
-	default:
+	d := &delivery{ctx: ctx, in: in, at: time.Now(), done: make(chan struct{})}
+	if !b.parts[h.Sum64()%uint64(len(b.parts))].put(d, b.o.Queue, b.o.Lane) {
 		return channels.Accepted{}, &tandem.Error{Kind: tandem.Unavailable, Msg: "Too many messages are waiting. Send it again in a moment.", RetryAfter: fullAgain}
 	}
 	select {
@@ -156,30 +165,98 @@ func (b *Batcher) Deliver(ctx context.Context, in channels.Inbound) (channels.Ac
 
 const flushTimeout = 30 * time.Second
 
-// flush commits a batch, or, when that fails, each of its messages alone.
+// waiting is a delivery on its way into the database.
+type waiting struct {
+	*delivery
+	incoming
+}
+
+// flush stores a batch: what it can by one statement, newcomers by a second, and what is left
+// message by message. A failing statement leaves all to the last of these.
 func (b *Batcher) flush(batch []*delivery) {
-	live := batch[:0]
+	todo := make([]waiting, 0, len(batch))
 	for _, d := range batch {
 		if err := d.ctx.Err(); err != nil {
 			d.finish(channels.Accepted{}, tandem.Wrap(tandem.Unavailable, err, "The message was not taken in time."))
 			continue
 		}
-		live = append(live, d)
-	}
-	if len(live) > 1 {
-		got, err := b.together(live)
-		if err == nil {
-			for i, d := range live {
-				d.finish(got[i], nil)
-			}
-			return
+		i, err := newIncoming(d.ctx, d.in)
+		if err != nil {
+			d.finish(channels.Accepted{}, err)
+			continue
 		}
-		b.o.Logger.Warn("a batch of inbound messages failed; each is tried alone", "messages", len(live), "err", err)
+		todo = append(todo, waiting{d, i})
 	}
-	for _, d := range live {
-		got, err := b.alone(d)
-		d.finish(got, err)
+	var slow []waiting
+	for _, newcomers := range []bool{false, true} {
+		if len(todo) == 0 {
+			break
+		}
+		var err error
+		if todo, slow, err = b.together(todo, slow, newcomers); err != nil {
+			b.o.Logger.Warn("a batch of inbound messages failed; each is tried alone", "messages", len(todo), "err", err)
+			break
+		}
 	}
+	for _, w := range append(todo, slow...) {
+		got, err := b.alone(w)
+		w.finish(got, err)
+	}
+}
+
+// together stores what tandem_intake takes and answers it. It returns what may be tried again
+// and, after those in slow, what only the slow path can do.
+func (b *Batcher) together(all, slow []waiting, newcomers bool) ([]waiting, []waiting, error) {
+	type sender struct {
+		org, channel tandem.ID
+		kind, from   string
+	}
+	quick, messages := make([]waiting, 0, len(all)), make([]incoming, 0, len(all))
+	behind := map[sender]bool{} // behind a sender's slow message, all of that sender's are
+	for _, w := range all {
+		s := sender{w.Org, w.Channel, w.FromKind, string(w.From)}
+		if !w.quick || len(behind) > 0 && behind[s] {
+			behind[s] = true
+			slow = append(slow, w)
+			continue
+		}
+		quick, messages = append(quick, w), append(messages, w.incoming)
+	}
+	if len(quick) == 0 {
+		return nil, slow, nil
+	}
+	ctx, cancel := b.context()
+	defer cancel()
+	var got []channels.Accepted
+	var rest []leftover
+	var err error
+	if b.o.Fault == nil {
+		err = b.db.Statement(ctx, func(ctx context.Context, q pg.Queryer) (err error) {
+			got, rest, err = intake(ctx, q, messages, newcomers)
+			return err
+		})
+	} else { // a test wants to stand between the statement and its commit
+		err = b.db.Global(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+			got, rest, err = intake(ctx, tx, messages, newcomers)
+			fault(ctx, "ingest.applied")
+			return err
+		})
+	}
+	if err != nil {
+		return quick, slow, err
+	}
+	var again []waiting
+	for k, w := range quick {
+		switch rest[k] {
+		case stored:
+			w.finish(got[k], nil)
+		case repeated:
+			slow = append(slow, w)
+		case left:
+			again = append(again, w)
+		}
+	}
+	return again, slow, nil
 }
 
 // context is for a write that several callers wait for, so it outlives each of them.
@@ -188,49 +265,19 @@ func (b *Batcher) context() (context.Context, context.CancelFunc) {
 	return WithFault(ctx, b.o.Fault), cancel
 }
 
-func (b *Batcher) alone(d *delivery) (got channels.Accepted, err error) {
+// alone takes the slow path, in a transaction of its own.
+func (b *Batcher) alone(w waiting) (got channels.Accepted, err error) {
 	ctx, cancel := b.context()
 	defer cancel()
-	ctx = tandem.WithActor(ctx, tandem.Actor{Org: d.in.Org, Kind: tandem.System, Name: "Tandem", Chain: tandem.ChainFrom(d.ctx)})
+	ctx = tandem.WithActor(ctx, tandem.Actor{Org: w.Org, Kind: tandem.System, Name: "Tandem", Chain: w.chain})
 	err = b.db.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		got, err = Ingest(ctx, tx, d.in)
+		got, err = w.slow(ctx, tx)
 		return err
 	})
 	if err != nil {
 		return channels.Accepted{}, err
 	}
 	return got, nil
-}
-
-// together writes a batch in one transaction: organization after organization.
-func (b *Batcher) together(batch []*delivery) ([]channels.Accepted, error) {
-	ctx, cancel := b.context()
-	defer cancel()
-	byOrg := map[tandem.ID][]int{}
-	var orgs []tandem.ID
-	for i, d := range batch {
-		if byOrg[d.in.Org] == nil {
-			orgs = append(orgs, d.in.Org)
-		}
-		byOrg[d.in.Org] = append(byOrg[d.in.Org], i)
-	}
-	got := make([]channels.Accepted, len(batch))
-	first := tandem.AsSystem(ctx, orgs[0])
-	err := b.db.Tx(first, func(ctx context.Context, tx pgx.Tx) error {
-		for n, org := range orgs {
-			if n > 0 {
-				if err := pg.EnterOrg(ctx, tx, org); err != nil {
-					return err
-				}
-			}
-			ctx := tandem.WithActor(ctx, tandem.Actor{Org: org, Kind: tandem.System, Name: "Tandem", Chain: tandem.NewID()})
-			if err := ingestMany(ctx, tx, org, batch, byOrg[org], got); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return got, err
 }
 
 // noChannel makes the refusal of an unknown channel's row a NotFound.

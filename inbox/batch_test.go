@@ -30,6 +30,21 @@ func (w *world) batcher(o BatchOptions) *Batcher {
 	return b
 }
 
+// flush stores a batch and returns its answers.
+func (w *world) flush(b *Batcher, batch []*delivery) []channels.Accepted {
+	w.Helper()
+	b.flush(batch)
+	got := make([]channels.Accepted, len(batch))
+	for i, d := range batch {
+		<-d.done
+		if d.err != nil {
+			w.Fatal(d.err)
+		}
+		got[i] = d.got
+	}
+	return got
+}
+
 // 64 senders write 40 messages each, in turn; every message is also sent a second time while
 // the first copy is on its way. Nothing is lost, nothing stored twice, nothing out of order.
 func TestBatcherKeepsOrderAndRemovesRepeats(t *testing.T) {
@@ -99,10 +114,7 @@ func TestBatchWithRepeatsInside(t *testing.T) {
 	for _, in := range []channels.Inbound{known, fresh, known, fresh, w.inbound("known", "c"), known} {
 		batch = append(batch, &delivery{ctx: t.Context(), in: in, done: make(chan struct{})})
 	}
-	got, err := b.together(batch)
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := w.flush(b, batch)
 	for _, pair := range [][2]int{{0, 2}, {0, 5}, {1, 3}} {
 		x, y := got[pair[0]], got[pair[1]]
 		if x.Message != y.Message || x.Seq != y.Seq || x.Duplicate || !y.Duplicate {
@@ -134,10 +146,7 @@ func TestBatchKeepsOrderAcrossPaths(t *testing.T) {
 		}
 		batch = append(batch, &delivery{ctx: t.Context(), in: in, done: make(chan struct{})})
 	}
-	got, err := b.together(batch)
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := w.flush(b, batch)
 	for i, m := range w.messages(got[0].Conversation) {
 		if m.Text != fmt.Sprint(i) {
 			t.Errorf("place %d holds %q", i, m.Text)
@@ -183,14 +192,14 @@ func TestBatchPoisonFailsAlone(t *testing.T) {
 
 func TestBatcherIsBounded(t *testing.T) {
 	w := newWorld(t)
-	b := NewBatcher(w.db, BatchOptions{Partitions: 1, Queue: 2, Logger: quiet}) // nobody runs it
+	b := NewBatcher(w.db, BatchOptions{Partitions: 1, Queue: 2, Lane: 2, Logger: quiet}) // nobody runs it
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() { want(t, second(b.Deliver(ctx, w.inbound("v", "x"))), tandem.Unavailable) })
 	}
-	w.until("the queue is full", func() bool { return len(b.parts[0]) == 2 })
+	w.until("the queue is full", func() bool { n, _ := b.Backlog(); return n == 2 })
 	if te := want(t, second(b.Deliver(t.Context(), w.inbound("v", "x"))), tandem.Unavailable); te.RetryAfter != time.Second {
 		t.Errorf("retry after %v", te.RetryAfter)
 	}

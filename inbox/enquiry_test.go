@@ -23,55 +23,38 @@ func (w *world) enquiry(email, text string) channels.Inbound {
 	return in
 }
 
-// quickly reports whether the one statement of the fast path takes the message, alone and
-// in a batch. It stores nothing.
+// quickly reports whether the statement for messages with nothing new takes this one, alone and
+// with a message of somebody else beside it. It stores nothing.
 func (w *world) quickly(in channels.Inbound) bool {
 	w.Helper()
-	i, err := newIncoming(in)
+	i, err := newIncoming(w.system(), in)
 	if err != nil {
 		w.Fatal(err)
 	}
-	ctx := w.system()
-	var alone, many bool
-	for _, try := range []struct {
-		took *bool
-		fn   func(ctx context.Context, tx pgx.Tx) error
-	}{
-		{&alone, func(ctx context.Context, tx pgx.Tx) error {
-			if !i.quick {
-				return nil
-			}
-			got, err := i.fast(ctx, tx)
-			alone = got.Message != ""
-			return err
-		}},
-		{&many, func(ctx context.Context, tx pgx.Tx) error {
-			if !i.quick {
-				return nil
-			}
-			got := make([]channels.Accepted, 1)
-			d := &delivery{ctx: ctx, in: in}
-			err := quickMany(ctx, tx, w.org, []*delivery{d}, []int{0}, map[int]incoming{0: i}, got)
-			many = got[0].Message != ""
-			return err
-		}},
-	} {
-		tx, err := w.db.Pool().Begin(ctx)
+	other, err := newIncoming(w.system(), w.inbound("nobody", "x"))
+	if err != nil {
+		w.Fatal(err)
+	}
+	var took [2]bool
+	for n := range took {
+		if !i.quick {
+			break
+		}
+		tx, err := w.db.Pool().Begin(w.Context())
 		if err != nil {
 			w.Fatal(err)
 		}
-		if _, err = tx.Exec(ctx, "SELECT set_config('app.org_id', $1, true)", string(w.org)); err == nil {
-			err = try.fn(ctx, tx)
-		}
-		_ = tx.Rollback(ctx)
+		_, rest, err := intake(w.Context(), tx, append([]incoming{other}[:n], i), false)
+		_ = tx.Rollback(w.Context())
 		if err != nil {
 			w.Fatal(err)
 		}
+		took[n] = rest[n] == stored
 	}
-	if alone != many {
-		w.Errorf("the fast path takes it alone: %v, in a batch: %v", alone, many)
+	if took[0] != took[1] {
+		w.Errorf("taken alone: %v, beside another: %v", took[0], took[1])
 	}
-	return alone
+	return took[0]
 }
 
 // A message that says nothing new takes the fast path, and what it becomes is what the slow
@@ -164,9 +147,7 @@ func TestBatchOfEnquiriesKeepsOrder(t *testing.T) {
 		}
 		batch = append(batch, &delivery{ctx: t.Context(), in: in, done: make(chan struct{})})
 	}
-	if _, err := b.together(batch); err != nil {
-		t.Fatal(err)
-	}
+	w.flush(b, batch)
 	all := w.messages(first.Conversation)
 	for i, m := range all {
 		if m.Text != fmt.Sprint(i) {

@@ -13,7 +13,6 @@ import (
 	"github.com/tandemhq/tandem/channels"
 	"github.com/tandemhq/tandem/crm"
 	"github.com/tandemhq/tandem/internal/events"
-	"github.com/tandemhq/tandem/internal/pg"
 )
 
 // incoming is one inbound message on its way into the database, with the ids it will have.
@@ -24,10 +23,12 @@ type incoming struct {
 	from    crm.Identity
 	said    string // of the contact and a lead, as crm.Claims puts it
 	hash    []byte
-	quick   bool // possibly nothing but the message itself is new: the fast path may try
+	chain   tandem.ID
+	quick   bool // possibly nothing but the message itself is new, or all of it: tandem_intake may try
 }
 
-func newIncoming(in channels.Inbound) (incoming, error) {
+// newIncoming puts the message on ctx's causal chain.
+func newIncoming(ctx context.Context, in channels.Inbound) (incoming, error) {
 	if err := in.Check(); err != nil {
 		return incoming{}, err
 	}
@@ -35,7 +36,7 @@ func newIncoming(in channels.Inbound) (incoming, error) {
 		in.Raw = []byte(in.Text)
 	}
 	sum := sha256.Sum256(in.Raw)
-	i := incoming{Inbound: in, inbound: tandem.NewID(), message: tandem.NewID(), hash: sum[:]}
+	i := incoming{Inbound: in, inbound: tandem.NewID(), message: tandem.NewID(), hash: sum[:], chain: tandem.ChainFrom(ctx)}
 	i.from = crm.Identity{Kind: in.FromKind, Value: strings.TrimSpace(string(in.From)), Evidence: "wrote to us"}
 	if in.FromKind == channels.IdentityVisitor || in.FromKind == channels.IdentityExternal {
 		i.from.Scope = string(in.Channel)
@@ -69,12 +70,12 @@ func (p applied) accepted(i incoming) channels.Accepted {
 	return channels.Accepted{Contact: p.ContactID, Lead: tandem.Deref(p.LeadID), Conversation: p.ConversationID, Message: i.message, Seq: p.Seq}
 }
 
-// numberSQL follows a CTE "taken" that names a conversation: it locks the conversation,
-// numbers the message and stores it.
-const numberSQL = `
-	held AS (
+// applySQL is the slow path's end, when the conversation is known: it locks it, numbers the
+// message and stores it.
+const applySQL = `
+	WITH held AS (
 	    SELECT c.id, c.state FROM conversations c
-	    WHERE c.org_id = @org AND c.id = (SELECT conversation_id FROM taken) FOR NO KEY UPDATE
+	    WHERE c.org_id = @org AND c.id = @conv FOR NO KEY UPDATE
 	), moved AS (
 	    UPDATE conversations c SET next_seq = c.next_seq + 1, last_inbound_seq = c.next_seq, message_count = c.message_count + 1,
 	           unread = c.unread + 1, ai_streak = 0,
@@ -91,33 +92,6 @@ const numberSQL = `
 	)
 	SELECT * FROM moved`
 
-// The fast path: the contact is known by this identity, has this conversation, and neither
-// it nor the lead has anything to learn from the message. One statement; no row when there
-// is more to do or the message is a repeat. The inbound row is
-// written before the conversation is locked, as on the slow path. Rows are looked up by
-// scalar subqueries rather than joins, so that the plan is a chain of primary keys whatever
-// the planner believes about the size of the tables.
-const quickSQL = `
-	WITH k AS (
-	    SELECT @channel::uuid AS channel_id, @kind::text AS kind, @said::jsonb AS said
-	), found AS (
-	    SELECT c.id, c.contact_id, c.lead_id
-	    FROM k, conversations c
-	    WHERE c.org_id = @org AND c.channel_id = @channel AND c.thread = @thread AND c.lead_id IS NOT NULL
-	      AND c.contact_id = (SELECT i.contact_id FROM contact_identities i
-	                          WHERE i.org_id = @org AND i.kind = @kind AND i.scope = @scope AND i.value = @value)
-	      AND ` + crm.SQLNothingNew + `
-	), taken AS (
-	    INSERT INTO inbound (org_id, id, channel_id, external_id, body_hash, raw, state, contact_id, lead_id, conversation_id, message_id)
-	    SELECT @org, @inbound, @channel, @external, @hash, @raw, 'applied', contact_id, lead_id, id, @message FROM found
-	    ON CONFLICT (org_id, channel_id, external_id) DO NOTHING
-	    RETURNING conversation_id
-	), ` + numberSQL
-
-// applySQL is the slow path's end: the conversation is known by now.
-const applySQL = `
-	WITH taken AS (SELECT @conv::uuid AS conversation_id), ` + numberSQL
-
 // inboundPrefix keeps the ids that providers give apart from our own, so that nobody can
 // name a message of ours by sending its id back.
 const inboundPrefix = "in:"
@@ -129,17 +103,6 @@ func (i incoming) numberArgs() pgx.StrictNamedArgs {
 	}
 }
 
-func (i incoming) quickArgs() pgx.StrictNamedArgs {
-	args := i.numberArgs()
-	for k, v := range map[string]any{
-		"channel": i.Channel, "thread": i.Thread, "kind": i.from.Kind, "scope": i.from.Scope, "value": i.from.Value, "said": i.said,
-		"inbound": i.inbound, "external": string(i.ID), "hash": i.hash, "raw": i.Raw,
-	} {
-		args[k] = v
-	}
-	return args
-}
-
 // Ingest stores one inbound message: exactly once, however often and by however many
 // callers it is delivered, because UNIQUE (org_id, channel_id, external_id) decides. It
 // finds or makes the contact, the lead and the conversation, and reopens the conversation.
@@ -148,38 +111,25 @@ func (i incoming) quickArgs() pgx.StrictNamedArgs {
 // Invalid, a channel of another organization NotFound. When it returns an error the caller
 // must roll back.
 func Ingest(ctx context.Context, tx pgx.Tx, in channels.Inbound) (channels.Accepted, error) {
-	i, err := newIncoming(in)
+	i, err := newIncoming(ctx, in)
 	if err != nil {
 		return channels.Accepted{}, err
+	}
+	if a, err := tandem.ActorFrom(ctx); err == nil && a.Org != in.Org {
+		return channels.Accepted{}, tandem.Errorf(tandem.NotFound, "There is no such channel.")
 	}
 	ctx = tandem.AsSystem(ctx, in.Org)
 	if i.quick {
-		got, err := i.fast(ctx, tx)
-		if got.Message != "" || err != nil {
-			return got, err
+		got, rest, err := intake(ctx, tx, []incoming{i}, true)
+		if err != nil {
+			return channels.Accepted{}, err
+		}
+		if rest[0] == stored {
+			fault(ctx, "ingest.applied")
+			return got[0], nil
 		}
 	}
 	return i.slow(ctx, tx)
-}
-
-// fast answers without a message when the fast path does not apply.
-func (i incoming) fast(ctx context.Context, tx pgx.Tx) (channels.Accepted, error) {
-	rows, err := tx.Query(ctx, quickSQL, i.quickArgs())
-	if err != nil {
-		return channels.Accepted{}, fmt.Errorf("ingest: %w", err)
-	}
-	p, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[applied])
-	if pg.NoRows(err) {
-		return channels.Accepted{}, nil
-	}
-	if err != nil {
-		return channels.Accepted{}, fmt.Errorf("ingest: %w", err)
-	}
-	if err := i.announce(ctx, tx, p, false); err != nil {
-		return channels.Accepted{}, err
-	}
-	fault(ctx, "ingest.applied")
-	return p.accepted(i), nil
 }
 
 // announce emits what happened, in one round trip.

@@ -212,13 +212,6 @@ func TestPlansUseIndexes(t *testing.T) {
 		}
 		t.Logf("figure: list %q %q of 20,000: by its index, %v", tt.q.View, tt.q.State, time.Since(began).Round(100*time.Microsecond))
 	}
-	in, err := newIncoming(w.inbound("v7", "x"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if p := plan(quickSQL, in.quickArgs()); strings.Contains(p, "Seq Scan on conversations") || strings.Contains(p, "Seq Scan on contact") || !strings.Contains(p, "contact_identities_pkey") {
-		t.Errorf("fast path:\n%s", p)
-	}
 	var took []time.Duration
 	for i := range 200 {
 		began := time.Now()

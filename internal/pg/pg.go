@@ -143,11 +143,26 @@ func (db *DB) Global(ctx context.Context, fn TxFunc) error {
 	return db.run(ctx, pgx.TxOptions{}, "", fn)
 }
 
+// Queryer runs a statement; a transaction and a connection are one.
+type Queryer interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// Statement runs fn, which executes one statement that is a transaction by itself: it costs one
+// round trip, and belongs to no organization unless it enters one. Retries and errors are as with Tx.
+func (db *DB) Statement(ctx context.Context, fn func(ctx context.Context, q Queryer) error) error {
+	return db.retry(ctx, func() error { return fn(ctx, db.pool) })
+}
+
 const maxTries = 3
 
 func (db *DB) run(ctx context.Context, o pgx.TxOptions, org tandem.ID, fn TxFunc) error {
+	return db.retry(ctx, func() error { return db.once(ctx, o, org, fn) })
+}
+
+func (db *DB) retry(ctx context.Context, once func() error) error {
 	for try := 1; ; try++ {
-		err := db.once(ctx, o, org, fn)
+		err := once()
 		if err == nil || try == maxTries || !retryable(err) {
 			return classify(err)
 		}

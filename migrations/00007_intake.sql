@@ -1,0 +1,225 @@
+-- Inbound messages are written by one call for any number of them, whichever organizations they belong to.
+
+-- +goose Up
+
+-- Like events, inbound names the rows that a message became without foreign keys: it is written first, because it decides
+-- repeats, in the transaction that writes those rows; and none of them is ever deleted.
+ALTER TABLE inbound DROP CONSTRAINT inbound_org_id_contact_id_fkey, DROP CONSTRAINT inbound_org_id_lead_id_fkey,
+    DROP CONSTRAINT inbound_org_id_conversation_id_fkey, DROP CONSTRAINT inbound_org_id_message_id_fkey;
+-- An event is written inside row-level security, which knows the organization; its outbox row is written with it.
+ALTER TABLE outbox DROP CONSTRAINT outbox_org_id_fkey;
+
+-- tandem_intake stores inbound messages and returns a row for each that it has stored, and one without a conversation for a
+-- repeat. It takes messages of which nothing but they themselves is new, and those of somebody who is new altogether. What it
+-- leaves - what tells something new of a known contact or lead, and whatever one sender wrote behind such a one - the caller
+-- does step by step; the rules are the same, and inbox's tests compare what becomes of both. It enters each message's organization itself, so
+-- row-level security holds for every statement. Messages of one organization stand together, those of one sender in the
+-- order in which they came.
+--
+-- claims is what crm.Claims says of a message; news what crm.Newcomer makes of its sender, NULL to leave newcomers alone.
+-- +goose StatementBegin
+CREATE FUNCTION tandem_intake(orgs uuid[], channels uuid[], externals text[], kinds text[], scopes text[], vals text[], threads text[],
+    claims jsonb[], news jsonb[], inbounds uuid[], messages uuid[], received uuid[], reopened uuid[], chains uuid[],
+    hashes bytea[], raws bytea[], subjects text[], previews text[], texts text[], htmls text[])
+RETURNS TABLE (place int, conversation uuid, contact uuid, lead uuid, number bigint)
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    n         int := cardinality(orgs);
+    convs     uuid[] := array_fill(NULL::uuid, ARRAY[n]); -- NULL: not taken
+    contacts  uuid[] := array_fill(NULL::uuid, ARRAY[n]);
+    leads     uuid[] := array_fill(NULL::uuid, ARRAY[n]);
+    names     text[] := array_fill(NULL::text, ARRAY[n]);
+    doors     text[] := array_fill(NULL::text, ARRAY[n]); -- the channels' names
+    fresh     boolean[] := array_fill(false, ARRAY[n]);
+    behind    text[] := '{}'; -- senders whose further messages have to wait
+    facts     uuid[] := '{}'; -- events, for the outbox, in their order
+    fact_orgs uuid[] := '{}';
+    topics    text[] := '{}';
+    records   uuid[] := '{}';
+    org       uuid;
+    entered   uuid;
+    said      jsonb;
+    novel     jsonb;
+    conv      uuid;
+    person    uuid;
+    chance    uuid; -- the lead
+    board     uuid;
+    stage     uuid;
+    stage_name text;
+    person_name text;
+    door      text;
+    seq       bigint;
+    was       text;
+    sender    text;
+    i         int;
+    made      int;
+BEGIN
+    -- Who wrote, and is there anything to learn? Rows are read only.
+    FOR i IN 1..n LOOP
+        org := orgs[i];
+        IF entered IS DISTINCT FROM org THEN
+            PERFORM set_config('app.org_id', org::text, true);
+            entered := org;
+        END IF;
+        said := claims[i];
+        sender := channels[i] || ' ' || kinds[i] || ' ' || scopes[i] || ' ' || vals[i];
+        CONTINUE WHEN sender = ANY (behind);
+        SELECT c.id, c.contact_id, c.lead_id, ct.name, ch.name INTO conv, person, chance, person_name, door
+        FROM contact_identities d
+        JOIN contacts ct ON ct.org_id = org AND ct.id = d.contact_id
+        JOIN conversations c ON c.org_id = org AND c.channel_id = channels[i] AND c.contact_id = d.contact_id AND c.thread = threads[i]
+        JOIN channels ch ON ch.org_id = org AND ch.id = c.channel_id
+        JOIN leads l ON l.org_id = org AND l.id = c.lead_id
+        WHERE d.org_id = org AND d.kind = kinds[i] AND d.scope = scopes[i] AND d.value = vals[i]
+          AND ct.archived_at IS NULL
+          AND (ct.first_name <> '' OR ct.last_name <> '' OR NOT said ? 'named')
+          AND (ct.email IS NOT NULL OR NOT said ? 'email')
+          AND (ct.phone IS NOT NULL OR NOT said ? 'phone')
+          AND (ct.company <> '' OR NOT said ? 'company')
+          AND (NOT said ? 'trusted' OR NOT said ? 'email' OR d.kind = 'email' OR EXISTS (
+              SELECT FROM contact_identities x WHERE x.org_id = org AND x.kind = 'email' AND x.scope = '' AND x.value = said->>'email'))
+          AND (NOT said ? 'trusted' OR NOT said ? 'phone' OR d.kind = 'phone' OR EXISTS (
+              SELECT FROM contact_identities x WHERE x.org_id = org AND x.kind = 'phone' AND x.scope = '' AND x.value = said->>'phone'))
+          AND (NOT said ? 'lead' OR (
+              l.contact_id = c.contact_id AND NOT l.closed AND l.archived_at IS NULL
+              AND (l.source <> '' OR NOT said->'lead' ? 'source')
+              AND (l.value_minor IS NOT NULL OR NOT said->'lead' ? 'value')
+              AND (NOT said->'lead' ? 'tags' OR to_jsonb(l.tags) @> (said->'lead'->'tags'))
+              AND (NOT said->'lead' ? 'fields' OR l.custom ?& ARRAY (SELECT jsonb_array_elements_text(said->'lead'->'fields')))
+              AND l.board_id = CASE
+                  WHEN said->'lead' ? 'board' THEN (said->'lead'->>'board')::uuid
+                  WHEN said->'lead' ? 'board_name' THEN (
+                      SELECT b.id FROM boards b WHERE b.org_id = org AND lower(b.name) = lower(said->'lead'->>'board_name') ORDER BY b.id LIMIT 1)
+                  ELSE coalesce(ch.board_id, (SELECT b.id FROM boards b WHERE b.org_id = org AND b.kind = 'lead' AND b.is_default)) END));
+        IF NOT FOUND THEN
+            behind := behind || sender;
+            novel := news[i];
+            CONTINUE WHEN novel IS NULL OR EXISTS (
+                SELECT FROM jsonb_to_recordset(novel->'identities') AS u(kind text, scope text, value text)
+                JOIN contact_identities x ON x.org_id = org AND x.kind = u.kind AND x.scope = u.scope AND x.value = u.value);
+            SELECT ch.name INTO door FROM channels ch WHERE ch.org_id = org AND ch.id = channels[i];
+            CONTINUE WHEN NOT FOUND;
+            conv := (novel->>'conversation')::uuid;
+            person := (novel->>'contact')::uuid;
+            chance := (novel->'lead'->>'id')::uuid;
+            person_name := novel->>'name';
+            fresh[i] := true;
+        END IF;
+        convs[i] := conv;
+        contacts[i] := person;
+        leads[i] := chance;
+        names[i] := person_name;
+        doors[i] := door;
+    END LOOP;
+
+    -- Is it a repeat? In the order of the key, so that two calls cannot wait for each other.
+    entered := NULL;
+    FOR i IN SELECT u.i FROM generate_series(1, n) u(i) WHERE convs[u.i] IS NOT NULL ORDER BY orgs[u.i], channels[u.i], externals[u.i], u.i LOOP
+        org := orgs[i];
+        IF entered IS DISTINCT FROM org THEN
+            PERFORM set_config('app.org_id', org::text, true);
+            entered := org;
+        END IF;
+        INSERT INTO inbound (org_id, id, channel_id, external_id, body_hash, raw, state, contact_id, lead_id, conversation_id, message_id)
+        VALUES (org, inbounds[i], channels[i], externals[i], hashes[i], raws[i], 'applied', contacts[i], leads[i], convs[i], messages[i])
+        ON CONFLICT (org_id, channel_id, external_id) DO NOTHING;
+        IF NOT FOUND THEN
+            convs[i] := NULL;
+            place := i;
+            conversation := NULL; -- a repeat
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+        CONTINUE WHEN NOT fresh[i];
+
+        -- Somebody new: the contact, the ways to recognize it, its lead and its conversation.
+        novel := news[i];
+        INSERT INTO contacts (org_id, id, name, first_name, last_name, email, phone, company)
+        VALUES (org, contacts[i], names[i], novel->>'first', novel->>'last', nullif(novel->>'email', ''), nullif(novel->>'phone', ''), novel->>'company');
+        INSERT INTO contact_identities (org_id, kind, scope, value, contact_id, evidence)
+        SELECT org, u.kind, u.scope, u.value, contacts[i], novel->>'evidence'
+        FROM jsonb_to_recordset(novel->'identities') AS u(kind text, scope text, value text)
+        ON CONFLICT DO NOTHING;
+        GET DIAGNOSTICS made = ROW_COUNT;
+        SELECT b.id, s.id, s.name INTO board, stage, stage_name
+        FROM boards b JOIN LATERAL (
+            SELECT s.id, s.name FROM stages s WHERE s.org_id = b.org_id AND s.board_id = b.id AND s.kind = 'open' ORDER BY s.position LIMIT 1) s ON true
+        WHERE b.org_id = org AND CASE
+            WHEN novel->'lead' ? 'board' THEN b.id = (novel->'lead'->>'board')::uuid
+            WHEN novel->'lead' ? 'board_name' THEN lower(b.name) = lower(novel->'lead'->>'board_name')
+            ELSE b.id = coalesce((SELECT ch.board_id FROM channels ch WHERE ch.org_id = org AND ch.id = channels[i]),
+                                 (SELECT x.id FROM boards x WHERE x.org_id = org AND x.kind = 'lead' AND x.is_default)) END
+        ORDER BY b.id LIMIT 1;
+        IF NOT FOUND OR made <> jsonb_array_length(novel->'identities') THEN -- somebody was faster, or there is no such board
+            DELETE FROM contact_identities x WHERE x.org_id = org AND x.contact_id = contacts[i];
+            DELETE FROM contacts x WHERE x.org_id = org AND x.id = contacts[i];
+            DELETE FROM inbound x WHERE x.org_id = org AND x.id = inbounds[i];
+            convs[i] := NULL;
+            CONTINUE;
+        END IF;
+        INSERT INTO leads (org_id, id, contact_id, board_id, stage_id, title, source, value_minor, currency, priority, tags, custom)
+        VALUES (org, leads[i], contacts[i], board, stage, novel->'lead'->>'title', novel->'lead'->>'source', (novel->'lead'->>'minor')::bigint,
+                novel->'lead'->>'currency', novel->'lead'->>'priority', ARRAY (SELECT jsonb_array_elements_text(novel->'lead'->'tags')), novel->'lead'->'custom');
+        INSERT INTO conversations (org_id, id, channel_id, contact_id, lead_id, thread, subject)
+        VALUES (org, convs[i], channels[i], contacts[i], leads[i], threads[i], subjects[i]);
+        INSERT INTO events (org_id, id, noun, verb, record_id, actor_kind, actor_name, changes, description, category, severity, lead_id, chain_id)
+        VALUES (org, (novel->>'contact_event')::uuid, 'contact', 'created', contacts[i], 'system', 'Tandem',
+                jsonb_build_array(jsonb_build_object('field', 'name', 'new', names[i])), 'Tandem added the contact ' || names[i], 'crm', 'info', NULL, chains[i]),
+               (org, (novel->>'lead_event')::uuid, 'lead', 'created', leads[i], 'system', 'Tandem',
+                jsonb_build_array(jsonb_build_object('field', 'stage', 'new', stage_name)), 'Tandem opened the lead ' || (novel->'lead'->>'title'), 'crm', 'info', leads[i], chains[i]);
+        facts := facts || ARRAY[(novel->>'contact_event')::uuid, (novel->>'lead_event')::uuid];
+        fact_orgs := fact_orgs || ARRAY[org, org];
+        topics := topics || '{contact.created,lead.created}'::text[];
+        records := records || ARRAY[contacts[i], leads[i]];
+    END LOOP;
+
+    -- The message takes its place in the conversation. Conversations are locked in the order of their ids.
+    entered := NULL;
+    FOR i IN SELECT u.i FROM generate_series(1, n) u(i) WHERE convs[u.i] IS NOT NULL ORDER BY orgs[u.i], convs[u.i], u.i LOOP
+        org := orgs[i];
+        IF entered IS DISTINCT FROM org THEN
+            PERFORM set_config('app.org_id', org::text, true);
+            entered := org;
+        END IF;
+        UPDATE conversations c SET next_seq = c.next_seq + 1, last_inbound_seq = c.next_seq, message_count = c.message_count + 1,
+               unread = c.unread + 1, ai_streak = 0,
+               state = CASE WHEN c.state = 'spam' THEN 'spam' ELSE 'open' END, snoozed_until = NULL,
+               subject = CASE WHEN c.subject = '' THEN subjects[i] ELSE c.subject END,
+               last_message_at = now(), preview = previews[i], preview_kind = 'contact', preview_name = names[i], updated_at = now()
+        FROM (SELECT h.id, h.state FROM conversations h WHERE h.org_id = org AND h.id = convs[i] FOR NO KEY UPDATE) h
+        WHERE c.org_id = org AND c.id = h.id
+        RETURNING c.next_seq - 1, h.state INTO seq, was;
+        INSERT INTO messages (org_id, id, conversation_id, seq, direction, sender_kind, sender_id, sender_name, text, html, status, provider_id)
+        VALUES (org, messages[i], convs[i], seq, 'inbound', 'contact', contacts[i], names[i], texts[i], htmls[i], 'received', 'in:' || externals[i]);
+        IF fresh[i] OR was NOT IN ('open', 'spam') THEN
+            INSERT INTO events (org_id, id, noun, verb, record_id, actor_id, actor_kind, actor_name, changes, description, category, severity, conversation_id, lead_id, chain_id)
+            VALUES (org, reopened[i], 'conversation', CASE WHEN fresh[i] THEN 'opened' ELSE 'reopened' END, convs[i], contacts[i], 'contact', names[i],
+                    CASE WHEN fresh[i] THEN '[]'::jsonb ELSE jsonb_build_array(jsonb_build_object('field', 'state', 'old', was, 'new', 'open')) END,
+                    CASE WHEN fresh[i] THEN names[i] || ' opened a conversation on ' || doors[i] || '.' ELSE names[i] || ' wrote again, so the conversation is open.' END,
+                    'conversation', 'info', convs[i], leads[i], chains[i]);
+            facts := facts || reopened[i];
+            fact_orgs := fact_orgs || org;
+            topics := topics || CASE WHEN fresh[i] THEN 'conversation.opened' ELSE 'conversation.reopened' END;
+            records := records || convs[i];
+        END IF;
+        INSERT INTO events (org_id, id, noun, verb, record_id, actor_id, actor_kind, actor_name, description, category, severity, conversation_id, lead_id, chain_id)
+        VALUES (org, received[i], 'message', 'received', messages[i], contacts[i], 'contact', names[i], names[i] || ' wrote on ' || doors[i] || '.',
+                'conversation', 'info', convs[i], leads[i], chains[i]);
+        facts := facts || received[i];
+        fact_orgs := fact_orgs || org;
+        topics := topics || 'message.received'::text;
+        records := records || messages[i];
+        place := i;
+        conversation := convs[i];
+        contact := contacts[i];
+        lead := leads[i];
+        number := seq;
+        RETURN NEXT;
+    END LOOP;
+
+    INSERT INTO outbox (org_id, msg_id, topic, subject, record_id)
+    SELECT u.org, u.fact, u.topic, 'ev.' || u.org || '.' || u.topic, u.record
+    FROM unnest(fact_orgs, facts, topics, records) WITH ORDINALITY u(org, fact, topic, record, ord) ORDER BY u.ord;
+END $$;
+-- +goose StatementEnd
