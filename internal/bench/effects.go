@@ -70,8 +70,13 @@ SELECT (SELECT count(*) FROM a) AS accepted, (SELECT count(*) FROM stored) AS st
         AND NOT EXISTS (SELECT FROM event_seals s WHERE s.org_id = ev.org_id AND s.event_id = ev.id)) AS unsealed,
        (SELECT count(*) FROM wrong) AS wrong`
 
+// querier is a pool or a transaction, as the superuser.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
 // Count counts what is in the database of what was made since, when every org's new leads are in accepted.
-func Count(ctx context.Context, pool *pgxpool.Pool, since time.Time, accepted []Accepted) (Effects, error) {
+func Count(ctx context.Context, db querier, since time.Time, accepted []Accepted) (Effects, error) {
 	args := pgx.StrictNamedArgs{"since": string(firstID(since))}
 	var orgs, channels, externals, messages []string
 	for _, a := range accepted {
@@ -79,7 +84,7 @@ func Count(ctx context.Context, pool *pgxpool.Pool, since time.Time, accepted []
 		externals, messages = append(externals, a.External), append(messages, string(a.Message))
 	}
 	args["orgs"], args["channels"], args["externals"], args["messages"] = orgs, channels, externals, messages
-	rows, err := pool.Query(ctx, effectsSQL, args)
+	rows, err := db.Query(ctx, effectsSQL, args)
 	if err != nil {
 		return Effects{}, fmt.Errorf("count effects: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/tandemhq/tandem/internal/bench/ingest"
 	"github.com/tandemhq/tandem/internal/bench/list"
 	"github.com/tandemhq/tandem/internal/bench/live"
+	"github.com/tandemhq/tandem/internal/bench/soak"
 	"github.com/tandemhq/tandem/internal/bench/start"
 	"github.com/tandemhq/tandem/internal/bench/turns"
 )
@@ -24,6 +25,7 @@ var cells = []cell{
 	{"sse", live.Run},
 	{"list", list.Run},
 	{"start", start.Run},
+	{"soak", soak.Run},
 }
 
 func names() []string {
