@@ -36,7 +36,7 @@ type Consumer struct {
 	Subjects []string
 	// Workers bounds how many messages are handled at once; 0 means 1, at most 256.
 	Workers int
-	// AckWait is after how long a silent consumer's message goes to another; 0 means 30 s.
+	// AckWait is after how long a silent consumer's message goes to another; 0 means 10 s.
 	// While Handle runs, progress is reported every third of it, so Handle may take longer.
 	AckWait time.Duration
 	// MaxDeliver is how often a failing message is tried; 0 means 5. A try that failed with
@@ -101,7 +101,7 @@ func (c *Consumer) complete() error {
 		c.Workers = 1
 	}
 	if c.AckWait <= 0 {
-		c.AckWait = 30 * time.Second
+		c.AckWait = 10 * time.Second
 	}
 	if c.MaxDeliver <= 0 {
 		c.MaxDeliver = 5

@@ -65,6 +65,12 @@ type Deduper interface {
 	DedupesByID() bool
 }
 
+// ThreadReader is a Channel whose contacts read the thread at our own door: nothing leaves by
+// Send, so a send whose end was not recorded has not happened.
+type ThreadReader interface {
+	ReadsThread() bool
+}
+
 // Kind is one sort of channel. cmd/tandem lists every Kind that the program offers.
 type Kind struct {
 	Name  string // lower-case letters, as stored in channels.kind: "webchat"

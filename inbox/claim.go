@@ -153,7 +153,7 @@ func ClaimForRun(ctx context.Context, tx pgx.Tx, conv, run tandem.ID, lease time
 	if a.Kind != tandem.AI {
 		return Conversation{}, tandem.Errorf(tandem.Forbidden, "Only an AI member works in runs.")
 	}
-	if err := timers.Set(ctx, tx, "lease", conv, lease); err != nil {
+	if err := timers.Guard(ctx, tx, "lease", conv, lease); err != nil {
 		return Conversation{}, fmt.Errorf("set lease timer: %w", err)
 	}
 	if err := shareMember(ctx, tx, a.Org, a.Member); err != nil {
@@ -226,7 +226,7 @@ func Heartbeat(ctx context.Context, tx pgx.Tx, conv, run tandem.ID, fence int64,
 	if err != nil {
 		return err
 	}
-	if err := timers.Set(ctx, tx, "lease", conv, lease); err != nil {
+	if err := timers.Guard(ctx, tx, "lease", conv, lease); err != nil {
 		return fmt.Errorf("set lease timer: %w", err)
 	}
 	tag, err := tx.Exec(ctx, heartbeatSQL, pgx.StrictNamedArgs{"org": a.Org, "id": conv, "member": a.Member, "run": run, "fence": fence, "lease": lease.Seconds()})
@@ -280,7 +280,10 @@ func leaseOver(ctx context.Context, tx pgx.Tx, conv tandem.ID) error {
 		return err
 	}
 	if !h.LeaseOver {
-		return nil // renewed, parked or taken over meanwhile
+		gone, err := timers.Orphaned(ctx, tx, "lease", conv)
+		if err != nil || !gone || h.LeaseRun == nil {
+			return err // renewed, parked or taken over meanwhile
+		}
 	}
 	return h.release(ctx, tx, "lease", "The AI member stopped working on the conversation with "+h.ContactName+"; it is open to all again.")
 }

@@ -55,7 +55,7 @@ func (c *Courier) Deliver(ctx context.Context, f events.Fact) error {
 	}
 	ch, openErr := c.Channels(ctx, f.Org, addr.ChannelID)
 	again := dedupes(ch)
-	m, ok, err := c.dispatch(ctx, f.Record, again)
+	m, ok, err := c.dispatch(ctx, f.Record, deathOf(ch, again))
 	if err != nil || !ok {
 		return err
 	}
@@ -83,6 +83,18 @@ func providerID(m Message) channels.ExternalID {
 func dedupes(ch channels.Channel) bool {
 	d, ok := ch.(channels.Deduper)
 	return ok && d.DedupesByID()
+}
+
+// deathOf is the timer that decides what a send comes to whose process dies.
+func deathOf(ch channels.Channel, again bool) (timer string) {
+	r, ok := ch.(channels.ThreadReader)
+	switch {
+	case ok && r.ReadsThread():
+		return "reshow"
+	case again:
+		return "redispatch"
+	}
+	return "dispatch"
 }
 
 func (c *Courier) timeout() time.Duration {
@@ -151,18 +163,14 @@ const dispatchSQL = `
 
 // dispatch takes the message for sending; ok is false when it is not its turn or it is no
 // longer to be sent.
-func (c *Courier) dispatch(ctx context.Context, id tandem.ID, again bool) (m Message, ok bool, err error) {
+func (c *Courier) dispatch(ctx context.Context, id tandem.ID, timer string) (m Message, ok bool, err error) {
 	err = c.DB.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		ok = false
 		a, err := tandem.ActorFrom(ctx)
 		if err != nil {
 			return err
 		}
-		timer := "dispatch"
-		if again {
-			timer = "redispatch"
-		}
-		if err := timers.Start(ctx, tx, timer, id, c.timeout()+dispatchGrace); err != nil {
+		if err := timers.StartGuard(ctx, tx, timer, id, c.timeout()+dispatchGrace); err != nil {
 			return fmt.Errorf("set dispatch timer: %w", err)
 		}
 		h, seen, err := holdMessage(ctx, tx, a.Org, id)
@@ -243,7 +251,7 @@ func outcome(ctx context.Context, tx pgx.Tx, id tandem.ID, attempt int, sendErr 
 	if err != nil {
 		return err
 	}
-	for _, kind := range []string{"dispatch", "redispatch"} {
+	for _, kind := range []string{"dispatch", "redispatch", "reshow"} {
 		if err := timers.Clear(ctx, tx, kind, id); err != nil {
 			return fmt.Errorf("clear dispatch timer: %w", err)
 		}
@@ -262,12 +270,13 @@ func outcome(ctx context.Context, tx pgx.Tx, id tandem.ID, attempt int, sendErr 
 	if m.Attempt != attempt {
 		return nil
 	}
+	m.Unclear = m.Unclear || sendErr != nil && sendErr.Outcome == channels.Ambiguous
 	next, detail := Sent, ""
 	switch {
 	case sendErr == nil:
 	case wait > 0:
 		next, detail = RetryWait, why(sendErr)
-	case sendErr.Outcome == channels.Ambiguous:
+	case sendErr.Outcome == channels.Ambiguous, sendErr.Outcome == channels.NotSent && m.Unclear:
 		next, detail = Unknown, "It is not known whether the message arrived: "+why(sendErr)
 	default:
 		next, detail = Failed, why(sendErr)
@@ -294,9 +303,12 @@ func (h *held) stale(m Message) bool {
 	return machine && m.Fence != h.Fence && !orphan && m.HandoffID == ""
 }
 
-// cancelStale holds a stale message back. What it answered has no answer then; the event
+// cancelStale holds a stale message back. One that may have arrived at an earlier try becomes unknown instead. What it answered has no answer then; the event
 // wakes the AI members, and one of them answers unless a person owns the conversation.
 func (h *held) cancelStale(ctx context.Context, tx pgx.Tx, m *Message) error {
+	if m.Unclear {
+		return h.setStatus(ctx, tx, m, Unknown, "The conversation had changed hands before it was known whether the message arrived.")
+	}
 	if err := h.setStatus(ctx, tx, m, Cancelled, "The conversation had changed hands."); err != nil {
 		return err
 	}
@@ -323,16 +335,22 @@ func why(e *channels.SendError) string {
 
 // retryNow is the timer "retry": the message is queued again.
 func retryNow(ctx context.Context, tx pgx.Tx, id tandem.ID) error {
-	return requeue(ctx, tx, id, RetryWait)
+	return requeue(ctx, tx, id, RetryWait, false)
 }
 
 // redispatch is the timer "redispatch": the process died while sending, but the receiver
 // removes duplicates by our id, so the same message goes out again under the same id.
 func redispatch(ctx context.Context, tx pgx.Tx, id tandem.ID) error {
-	return requeue(ctx, tx, id, Dispatching)
+	return requeue(ctx, tx, id, Dispatching, true)
 }
 
-func requeue(ctx context.Context, tx pgx.Tx, id tandem.ID, from string) error {
+// reshow is the timer "reshow": the process died while sending to contacts who read the thread, so nothing has left.
+func reshow(ctx context.Context, tx pgx.Tx, id tandem.ID) error {
+	return requeue(ctx, tx, id, Dispatching, false)
+}
+
+// requeue lets a message try again; unclear says that nobody knows what the try before came to.
+func requeue(ctx context.Context, tx pgx.Tx, id tandem.ID, from string, unclear bool) error {
 	a, err := tandem.ActorFrom(ctx)
 	if err != nil {
 		return err
@@ -344,6 +362,7 @@ func requeue(ctx context.Context, tx pgx.Tx, id tandem.ID, from string) error {
 	if err != nil {
 		return err
 	}
+	m.Unclear = m.Unclear || unclear
 	switch {
 	case m.Status != from:
 		return nil
@@ -376,7 +395,7 @@ func dispatchLost(ctx context.Context, tx pgx.Tx, id tandem.ID) error {
 		return nil
 	}
 	if mutant.Is("unknown-is-resent") {
-		return requeue(ctx, tx, id, Dispatching)
+		return requeue(ctx, tx, id, Dispatching, true)
 	}
 	return h.setStatus(ctx, tx, &m, Unknown, "Tandem stopped while it was sending; it is not known whether the message arrived.")
 }

@@ -182,9 +182,8 @@ func (s *truth) stale(l wrote) bool {
 }
 
 func (s *truth) cancelStale(i int) {
-	s.lines[i].status = Cancelled
-	s.says("message.cancelled")
-	if s.open == nobody && (s.owner == nobody || machineMember(s.owner)) {
+	s.holdBack(i)
+	if s.lines[i].status == Cancelled && s.open == nobody && (s.owner == nobody || machineMember(s.owner)) {
 		s.unanswered()
 	}
 }
@@ -215,13 +214,14 @@ func (s *truth) attempted(i, n int, out channels.Outcome, ok, dedupes bool) {
 		if l.status != Dispatching {
 			return
 		}
+		l.unclear = l.unclear || out == channels.Ambiguous
 		if s.stale(*l) {
 			s.cancelStale(i)
 			return
 		}
 		l.status = RetryWait
 		return
-	case out == channels.Ambiguous:
+	case out == channels.Ambiguous, out == channels.NotSent && l.unclear:
 		next = Unknown
 	default:
 		next = Failed
@@ -363,7 +363,9 @@ func (w *walk) mustStrike(kind string, id tandem.ID) error {
 // struck is the model of the timer for a send that nobody finished.
 func (w *walk) struck(i int) {
 	s := &w.s
-	switch l := &s.lines[i]; {
+	l := &s.lines[i]
+	l.unclear = l.unclear || w.sink.dedupes
+	switch {
 	case !w.sink.dedupes:
 		s.raise(i, Unknown)
 	case s.stale(*l):

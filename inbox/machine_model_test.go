@@ -30,14 +30,22 @@ func (s *truth) unanswered() {
 	s.answered = min(s.answered, last)
 }
 
+// holdBack: what may have arrived at an earlier try cannot be held back any more.
+func (s *truth) holdBack(i int) {
+	s.lines[i].status = Cancelled
+	if s.lines[i].unclear {
+		s.lines[i].status = Unknown
+	}
+	s.says("message." + s.lines[i].status)
+}
+
 // cancelAI: what an AI member wrote and has not begun to go out is held back.
 func (s *truth) cancelAI(keepHandoff bool) {
 	n := 0
 	for i := range s.lines {
 		l := &s.lines[i]
 		if (l.from == "ai" || l.from == "external") && (l.status == Queued || l.status == RetryWait) && (!keepHandoff || l.handoff == nobody) {
-			l.status = Cancelled
-			s.says("message.cancelled")
+			s.holdBack(i)
 			n++
 		}
 	}
@@ -253,8 +261,7 @@ func opCancel(w *walk, o op) (string, tandem.Kind, int, txFunc) {
 		s.handoffs[i].state, s.open = HandoffCancelled, nobody
 		for k := range s.lines { // nobody comes, so nobody is announced
 			if l := &s.lines[k]; l.handoff == i && (l.status == Queued || l.status == RetryWait) {
-				l.status = Cancelled
-				s.says("message.cancelled")
+				s.holdBack(k)
 			}
 		}
 		s.cancelAI(false)

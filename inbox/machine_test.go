@@ -113,6 +113,7 @@ type wrote struct {
 	fence      int64
 	handoff    int
 	attempt    int
+	unclear    bool // it may have arrived at an earlier try
 }
 
 func (s truth) clone() truth {
@@ -228,7 +229,7 @@ func (m *machine) opens(on stage) (conv tandem.ID, from string, s truth, err err
 		conv = got.Conversation
 		s = truth{
 			owner: nobody, state: StateOpen, open: nobody, next: 2, lastIn: 1, events: map[string]int{"conversation.opened": 1, "message.received": 1},
-			lines: []wrote{{got.Message, "message", "contact", Received, 0, nobody, 0}},
+			lines: []wrote{{got.Message, "message", "contact", Received, 0, nobody, 0, false}},
 		}
 		return err
 	})

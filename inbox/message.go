@@ -51,6 +51,7 @@ type Message struct {
 
 	ProviderID channels.ExternalID `json:"-"`
 	Attempt    int                 `json:"-"`
+	Unclear    bool                `json:"-"` // nobody knows what one of its tries came to
 	HandoffID  tandem.ID           `json:"-"`
 	Fence      int64               `json:"-"`
 }
@@ -79,7 +80,7 @@ type Source struct {
 }
 
 const messageColumns = `m.id, m.conversation_id, m.seq, m.direction, m.kind, m.sender_kind, m.sender_id, m.sender_name, m.text, m.html, m.attachments,
-	m.status, m.error, m.client_key, m.provider_id, m.attempt, m.handoff_id, m.fence, m.ai, m.created_at`
+	m.status, m.error, m.client_key, m.provider_id, m.attempt, m.handoff_id, m.fence, m.ai, m.unclear, m.created_at`
 
 type messageRow struct {
 	ID             tandem.ID
@@ -101,6 +102,7 @@ type messageRow struct {
 	HandoffID      *tandem.ID
 	Fence          int64
 	AI             []byte `db:"ai"`
+	Unclear        bool
 	CreatedAt      time.Time
 }
 
@@ -109,7 +111,7 @@ func (r messageRow) message() (Message, error) {
 		ID: r.ID, ConversationID: r.ConversationID, Seq: r.Seq, Direction: r.Direction, Kind: r.Kind,
 		Sender: Sender{tandem.ActorKind(r.SenderKind), tandem.Deref(r.SenderID), r.SenderName},
 		Text:   r.Text, HTML: r.HTML, Status: r.Status, Error: r.Error, ClientKey: deref(r.ClientKey), CreatedAt: r.CreatedAt,
-		ProviderID: channels.ExternalID(deref(r.ProviderID)), Attempt: r.Attempt, HandoffID: tandem.Deref(r.HandoffID), Fence: r.Fence,
+		ProviderID: channels.ExternalID(deref(r.ProviderID)), Attempt: r.Attempt, HandoffID: tandem.Deref(r.HandoffID), Fence: r.Fence, Unclear: r.Unclear,
 		Attachments: []json.RawMessage{},
 	}
 	if err := json.Unmarshal(r.Attachments, &m.Attachments); err != nil {

@@ -12,25 +12,38 @@ import (
 )
 
 // An AI member's process dies while its answer is going out. When its lease is over and nobody has
-// taken its place, the answer still arrives; when somebody has, it is held back; and in no
-// case does the contact count as answered by what never left.
+// taken its place, the answer still arrives; when somebody has, it is held back: where it may have
+// left it is shown as unknown, and where it cannot have, the contact does not count as answered by it.
 func TestAnswerOfADeadWorker(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
+		thread   bool // the contact reads the thread: what is not recorded as sent has not left
 		between  func(w *world, conv tandem.ID)
 		status   string
 		sends    int
 		answered int64
 	}{
-		"nobody took over":       {func(*world, tandem.ID) {}, Sent, 1, 1},
-		"a person took over":     {func(w *world, conv tandem.ID) { w.take(conv) }, Cancelled, 0, 1},
-		"a person came and went": {func(w *world, conv tandem.ID) { w.take(conv); w.letGo(conv) }, Cancelled, 0, 0},
+		"nobody took over":          {false, func(*world, tandem.ID) {}, Sent, 1, 1},
+		"a person took over":        {false, func(w *world, conv tandem.ID) { w.take(conv) }, Unknown, 0, 1},
+		"a person came and went":    {false, func(w *world, conv tandem.ID) { w.take(conv); w.letGo(conv) }, Unknown, 0, 1},
+		"chat, nobody took over":    {true, func(*world, tandem.ID) {}, Sent, 1, 1},
+		"chat, a person took over":  {true, func(w *world, conv tandem.ID) { w.take(conv) }, Cancelled, 0, 1},
+		"chat, a person came, went": {true, func(w *world, conv tandem.ID) { w.take(conv); w.letGo(conv) }, Cancelled, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			ch := &fakeChannel{dedupes: true}
+			timer := "redispatch"
 			c := w.courier()
-			c.Channels = func(context.Context, tandem.ID, tandem.ID) (channels.Channel, error) { return ch, nil }
+			c.Channels = func(context.Context, tandem.ID, tandem.ID) (channels.Channel, error) {
+				if tt.thread {
+					return readAtOurs{ch}, nil
+				}
+				return ch, nil
+			}
+			if tt.thread {
+				timer = "reshow"
+			}
 			conv := w.conversation()
 			m := w.answer(w.ava, conv, "the answer")
 			f := w.commands()[0]
@@ -53,7 +66,7 @@ func TestAnswerOfADeadWorker(t *testing.T) {
 			if err := c.Deliver(w.system(), f); err != nil { // the bus delivers again
 				t.Fatal(err)
 			}
-			w.fire("redispatch", m.ID)
+			w.fire(timer, m.ID)
 			w.deliver(c)
 			got, now := w.message(conv, m.ID), w.get(conv)
 			if got.Status != tt.status || len(ch.sent()) != tt.sends || now.AnsweredSeq != tt.answered {
@@ -62,6 +75,11 @@ func TestAnswerOfADeadWorker(t *testing.T) {
 		})
 	}
 }
+
+// readAtOurs is a channel whose contacts read the thread at our own door.
+type readAtOurs struct{ *fakeChannel }
+
+func (readAtOurs) ReadsThread() bool { return true }
 
 // A command that comes again while the message is on its way does not move the time at which
 // the send is given up.

@@ -41,10 +41,10 @@ func (h *held) own(ctx context.Context, tx pgx.Tx, owner *tandem.MemberRef) erro
 }
 
 const cancelMachineSQL = `
-	UPDATE messages SET status = 'cancelled'
+	UPDATE messages SET status = CASE WHEN unclear THEN 'unknown' ELSE 'cancelled' END
 	WHERE org_id = @org AND conversation_id = @id AND status IN ('draft', 'queued', 'retry_wait') AND direction = 'outbound'
 	  AND (sender_kind IN ('ai', 'external') AND (NOT @keep OR handoff_id IS NULL) OR handoff_id = @line)
-	RETURNING id`
+	RETURNING id, unclear`
 
 // What was cancelled answered nobody: inbound counts as answered up to the last outbound
 // message that still stands.
@@ -56,7 +56,8 @@ const unansweredSQL = `
 	WHERE org_id = @org AND id = @id
 	RETURNING answered_seq`
 
-// cancelMachine cancels what AI members wrote and what has not begun to go out. With
+// cancelMachine cancels what AI members wrote and what has not begun to go out; what may have arrived at an earlier try
+// becomes unknown instead, because nothing can hold it back any more. With
 // keepHandoff the line that tells the contact of a handoff stays.
 func (h *held) cancelMachine(ctx context.Context, tx pgx.Tx, keepHandoff bool) error {
 	return h.cancelQueued(ctx, tx, keepHandoff, "")
@@ -71,15 +72,22 @@ func (h *held) cancelQueued(ctx context.Context, tx pgx.Tx, keepHandoff bool, li
 	if err != nil {
 		return fmt.Errorf("cancel AI messages: %w", err)
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[tandem.ID])
+	held, err := pgx.CollectRows(rows, pgx.RowToStructByName[struct {
+		ID      tandem.ID
+		Unclear bool
+	}])
 	if err != nil {
 		return fmt.Errorf("cancel AI messages: %w", err)
 	}
-	if len(ids) == 0 {
+	if len(held) == 0 {
 		return nil
 	}
-	for _, id := range ids {
-		if err := h.emitMessage(ctx, tx, id, "cancelled", "A message was held back.", "info", tandem.Change{Field: "status", New: Cancelled}); err != nil {
+	for _, m := range held {
+		status, text, severity := Cancelled, "A message was held back.", "info"
+		if m.Unclear {
+			status, text, severity = Unknown, "A message was held back that may have arrived at an earlier try.", "warning"
+		}
+		if err := h.emitMessage(ctx, tx, m.ID, status, text, severity, tandem.Change{Field: "status", New: status}); err != nil {
 			return err
 		}
 	}

@@ -59,7 +59,7 @@ func holdMessage(ctx context.Context, tx pgx.Tx, org, id tandem.ID) (*held, Mess
 }
 
 const setStatusSQL = `
-	UPDATE messages SET status = @status, error = @error,
+	UPDATE messages SET status = @status, error = @error, unclear = @unclear,
 	       sent_at = CASE WHEN @status IN ('sent', 'delivered', 'read') THEN coalesce(sent_at, now()) ELSE sent_at END
 	WHERE org_id = @org AND id = @id AND status = @from`
 
@@ -71,7 +71,7 @@ var statusWords = map[string]string{
 // setStatus moves the message of the held conversation, says so unless the step is silent,
 // and lets the next message go when this one no longer holds it back.
 func (h *held) setStatus(ctx context.Context, tx pgx.Tx, m *Message, status, detail string) error {
-	tag, err := tx.Exec(ctx, setStatusSQL, pgx.StrictNamedArgs{"org": h.org, "id": m.ID, "from": m.Status, "status": status, "error": clip(detail, 1000)})
+	tag, err := tx.Exec(ctx, setStatusSQL, pgx.StrictNamedArgs{"org": h.org, "id": m.ID, "from": m.Status, "status": status, "error": clip(detail, 1000), "unclear": m.Unclear})
 	if err != nil {
 		return fmt.Errorf("set message %s: %w", status, err)
 	}

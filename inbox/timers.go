@@ -17,6 +17,7 @@ import (
 //	            provider took it, so it becomes unknown
 //	redispatch  the same on a channel whose receiver removes duplicates by our id, so that
 //	            the message is simply sent again
+//	reshow      the same on a channel whose contacts read the thread: nothing had left
 //
 // Each looks under the conversation's lock whether it still matters, so a timer that
 // nobody cleared does no harm.
@@ -27,5 +28,6 @@ func Timers() map[string]func(ctx context.Context, tx pgx.Tx, record tandem.ID) 
 		"retry":      retryNow,
 		"dispatch":   dispatchLost,
 		"redispatch": redispatch,
+		"reshow":     reshow,
 	}
 }

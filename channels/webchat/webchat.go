@@ -142,8 +142,9 @@ type chat struct {
 }
 
 var (
-	_ channels.Webhooker = (*chat)(nil)
-	_ channels.Deduper   = (*chat)(nil)
+	_ channels.Webhooker    = (*chat)(nil)
+	_ channels.Deduper      = (*chat)(nil)
+	_ channels.ThreadReader = (*chat)(nil)
 )
 
 func open(c channels.Config, l Limits) (*chat, error) {
@@ -182,6 +183,9 @@ func (c *chat) Send(ctx context.Context, m channels.Outbound) (channels.Receipt,
 
 // DedupesByID is true: a line has one seq, so a visitor sees it once.
 func (c *chat) DedupesByID() bool { return true }
+
+// ReadsThread is true: visitors see a line from the moment that it counts as sent, and not before.
+func (c *chat) ReadsThread() bool { return true }
 
 // Close ends every open stream; browsers come back by themselves.
 func (c *chat) Close() error {

@@ -49,6 +49,7 @@ type place struct {
 	Proxies     []string      `name:"trusted-proxies" help:"Networks of your reverse proxies, such as 10.0.0.0/24: only their X-Forwarded-For is believed." env:"TANDEM_TRUSTED_PROXIES"`
 	Inbound     int           `name:"inbound-per-minute" help:"Leads that one API key may post in a minute; 0 means 6000." env:"TANDEM_INBOUND_PER_MINUTE"`
 	Lease       time.Duration `help:"How long an AI member's turn may go without a sign of life before another process takes it over." default:"30s" env:"TANDEM_LEASE"`
+	SendTimeout time.Duration `name:"send-timeout" help:"How long one attempt to send a message may take before its outcome counts as unclear." default:"10s" env:"TANDEM_SEND_TIMEOUT"`
 	LogLevel    string        `name:"log-level" help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error" env:"TANDEM_LOG_LEVEL"`
 	LogFormat   string        `name:"log-format" help:"text or json." default:"text" enum:"text,json" env:"TANDEM_LOG_FORMAT"`
 }
@@ -56,16 +57,22 @@ type place struct {
 // minLease is the shortest lease that heartbeats over a local database can hold.
 const minLease = 300 * time.Millisecond
 
+// minSend is the shortest time in which a receiver can be expected to answer.
+const minSend = 500 * time.Millisecond
+
 func (p place) config(errw io.Writer) (hub.Config, error) {
 	c := hub.Config{
 		Data: p.Data, HTTP: p.HTTP, DatabaseURL: p.DatabaseURL, MigrateURL: p.MigrateURL, NATSURL: p.NATSURL,
-		Replicas: p.Replicas, MasterKey: p.MasterKey, InboundPerMinute: p.Inbound, Lease: p.Lease, Logger: p.logger(errw),
+		Replicas: p.Replicas, MasterKey: p.MasterKey, InboundPerMinute: p.Inbound, Lease: p.Lease, SendTimeout: p.SendTimeout, Logger: p.logger(errw),
 	}
 	if p.Inbound < 0 {
 		return c, tandem.Errorf(tandem.Invalid, "--inbound-per-minute must not be negative.")
 	}
 	if p.Lease < minLease {
 		return c, tandem.Errorf(tandem.Invalid, "--lease must be at least %s.", minLease)
+	}
+	if p.SendTimeout < minSend {
+		return c, tandem.Errorf(tandem.Invalid, "--send-timeout must be at least %s.", minSend)
 	}
 	for _, r := range p.Roles {
 		c.Roles = append(c.Roles, hub.Role(r))

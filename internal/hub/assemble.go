@@ -29,7 +29,7 @@ import (
 // Kinds lists every kind of channel. A new adapter is one folder and one word here.
 var Kinds = []channels.Kind{webchat.Kind, webhook.Kind}
 
-const sendTimeout = 10 * time.Second
+const defaultSendTimeout = 10 * time.Second
 
 // assemble makes the parts; nothing runs yet.
 func (h *Hub) assemble() (err error) {
@@ -51,7 +51,7 @@ func (h *Hub) assemble() (err error) {
 		DB: h.DB, Sealer: h.Sealer, Models: models.Open, Tools: tools.All(), Embedder: h.Embedder, Signal: h.Bus.Signal,
 		Logger: c.Logger, Lease: c.Lease, Heartbeat: c.Lease / 3,
 	}
-	courier := &inbox.Courier{DB: h.DB, Channels: h.Switchboard.Get, SendTimeout: sendTimeout, Logger: c.Logger, Fault: c.Fault}
+	courier := &inbox.Courier{DB: h.DB, Channels: h.Switchboard.Get, SendTimeout: c.SendTimeout, Logger: c.Logger, Fault: c.Fault}
 	indexer := &agents.Indexer{DB: h.DB, Embedder: h.Embedder}
 	h.courier = events.Subscription{Name: "courier", Topics: []string{events.TopicOut}, Workers: 8, MaxDeliver: 10, Handle: courier.Deliver}
 	h.indexer = indexer.Subscription()
@@ -69,10 +69,13 @@ func (h *Hub) startRoles(context.Context) error {
 	intake, turns, sends, relay := newCrew("intake", h.log), newCrew("turns", h.log), newCrew("sends", h.log), newCrew("relay", h.log)
 	h.crew = []*crew{intake, turns, sends, relay}
 
+	here := timers.NewPresence(h.DB, c.Logger)
+	relay.run("presence", here.Run)
 	relay.run("bus", h.Bus.Run)
 	relay.run("batcher", h.Batcher.Run)
 	consume := func(cr *crew, s events.Subscription) {
-		s.Handle = h.counted(s.Name, s.Handle)
+		handle := h.counted(s.Name, s.Handle)
+		s.Handle = func(ctx context.Context, f events.Fact) error { return handle(here.In(ctx), f) }
 		cr.run(s.Name, func(ctx context.Context) error { return events.Consume(ctx, h.DB, h.Bus, s) })
 		cr.run(s.Name+" again", func(ctx context.Context) error { return h.redeliver(ctx, s) })
 	}

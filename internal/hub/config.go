@@ -68,6 +68,8 @@ type Config struct {
 	Unsafe bool
 	// Lease is how long an AI member's turn may go without a heartbeat; 0 means 30 s.
 	Lease time.Duration
+	// SendTimeout bounds one attempt to send a message; 0 means 10 s.
+	SendTimeout time.Duration
 	// Fault is called at named points of the road; nil in production.
 	Fault inbox.Fault
 	// Unheard loses acknowledgements on the bus; nil in production. See bus.Options.
@@ -116,6 +118,9 @@ func (c *Config) complete() error {
 	}
 	if c.MigrateURL != "" && c.DatabaseURL == "" {
 		return tandem.Errorf(tandem.Invalid, "--migrate-url needs --database-url; the private database is migrated by itself.")
+	}
+	if c.SendTimeout == 0 {
+		c.SendTimeout = defaultSendTimeout
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

@@ -20,35 +20,43 @@ import (
 	"github.com/tandemhq/tandem/internal/pg"
 )
 
-const setSQL = `
-	INSERT INTO timers (kind, org_id, record_id, due_at) VALUES (@kind, @org, @record, now() + make_interval(secs => @after))
-	ON CONFLICT (kind, org_id, record_id) DO UPDATE SET due_at = excluded.due_at`
+const (
+	setSQL = `
+	INSERT INTO timers (kind, org_id, record_id, due_at, process) VALUES (@kind, @org, @record, now() + make_interval(secs => @after), @process)
+	ON CONFLICT (kind, org_id, record_id) DO UPDATE SET due_at = excluded.due_at, process = excluded.process`
+
+	startSQL = `
+	INSERT INTO timers (kind, org_id, record_id, due_at, process) VALUES (@kind, @org, @record, now() + make_interval(secs => @after), @process)
+	ON CONFLICT (kind, org_id, record_id) DO NOTHING`
+)
 
 // Set arranges in tx that the handler of kind runs for record after the given time, counted
 // from the start of tx on the database's clock. A timer of the same kind and record is moved.
 func Set(ctx context.Context, tx pgx.Tx, kind string, record tandem.ID, after time.Duration) error {
-	return put(ctx, tx, setSQL, kind, record, after)
+	return put(ctx, tx, setSQL, kind, record, after, nil)
 }
 
-func put(ctx context.Context, tx pgx.Tx, sql, kind string, record tandem.ID, after time.Duration) error {
+// Guard is Set for a timer that watches over the work of this process: it falls due early when the process is gone. Its
+// handler asks Orphaned. Without a process in ctx, see [Presence.In], it is Set.
+func Guard(ctx context.Context, tx pgx.Tx, kind string, record tandem.ID, after time.Duration) error {
+	return put(ctx, tx, setSQL, kind, record, after, process(ctx))
+}
+
+// StartGuard is Guard, but a timer of the same kind and record that runs already keeps its time and its process.
+func StartGuard(ctx context.Context, tx pgx.Tx, kind string, record tandem.ID, after time.Duration) error {
+	return put(ctx, tx, startSQL, kind, record, after, process(ctx))
+}
+
+func put(ctx context.Context, tx pgx.Tx, sql, kind string, record tandem.ID, after time.Duration, process *int32) error {
 	a, err := tandem.ActorFrom(ctx)
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, sql, pgx.StrictNamedArgs{"kind": kind, "org": a.Org, "record": record, "after": after.Seconds()})
+	_, err = tx.Exec(ctx, sql, pgx.StrictNamedArgs{"kind": kind, "org": a.Org, "record": record, "after": after.Seconds(), "process": process})
 	if err != nil {
 		return fmt.Errorf("set timer %s: %w", kind, err)
 	}
 	return nil
-}
-
-const startSQL = `
-	INSERT INTO timers (kind, org_id, record_id, due_at) VALUES (@kind, @org, @record, now() + make_interval(secs => @after))
-	ON CONFLICT (kind, org_id, record_id) DO NOTHING`
-
-// Start is Set, but a timer of the same kind and record that runs already keeps its time.
-func Start(ctx context.Context, tx pgx.Tx, kind string, record tandem.ID, after time.Duration) error {
-	return put(ctx, tx, startSQL, kind, record, after)
 }
 
 // Clear takes the timer back in tx. One that does not exist is no error.
@@ -83,6 +91,9 @@ type Runner struct {
 
 	mu    sync.Mutex
 	fails map[key]int
+
+	looked  time.Time // when processes were last looked for
+	missing []int32   // those that the last look missed
 }
 
 type key struct {
@@ -117,6 +128,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	for {
 		// At most one new worker each time: it goes on while timers are due, so a slow handler
 		// occupies its own slot and never the others'.
+		r.bury(ctx)
 		r.spawn(ctx, slots, &wg)
 		select {
 		case <-ctx.Done():

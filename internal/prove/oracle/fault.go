@@ -26,10 +26,9 @@ var points = []string{Before, Middle, AfterTaking, BeforeAnswering, Reset, Slow}
 type Fault struct {
 	Provider string  `json:"provider"`
 	Point    string  `json:"point"`
-	Rate     float64 `json:"rate"`            // 0 to 1
-	Seed     uint64  `json:"seed"`            // decides which calls, in the order in which they come
-	DelayMS  int     `json:"delay_ms"`        // for slow and before-answering
-	Match    string  `json:"match,omitempty"` // only messages whose text contains it; points after taking only
+	Rate     float64 `json:"rate"`     // 0 to 1
+	Seed     uint64  `json:"seed"`     // decides which calls, in the order in which they come
+	DelayMS  int     `json:"delay_ms"` // for slow and before-answering
 }
 
 type faults struct {
