@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tandemhq/tandem/team"
 )
 
 func TestMachineRounds(t *testing.T) {
@@ -64,5 +66,19 @@ func TestMachineRounds(t *testing.T) {
 		if got := machineRounds(said); got != k.want {
 			t.Errorf("%s: %d rounds, want %d", k.name, got, k.want)
 		}
+	}
+}
+
+// TestBudgetHasLimits: a profile may ask for less time than a customer is promised, and for no more.
+func TestBudgetHasLimits(t *testing.T) {
+	t.Parallel()
+	for asked, want := range map[int]time.Duration{0: 110 * time.Second, -5: 110 * time.Second, 30: 30 * time.Second, 100_000: 110 * time.Second} {
+		if got := newBudget(team.Budget{Seconds: asked}).time(); got != want {
+			t.Errorf("%d seconds asked for: a turn takes %v, want %v", asked, got, want)
+		}
+	}
+	b := newBudget(team.Budget{})
+	if b.ToolCalls != 8 || b.Tokens != 32_000 || b.MessagesInRow != 3 || b.MessagesPerHour != 6 || b.MachineRounds != 3 || b.CostMicrosPerDay <= 0 || b.TokensPerDay <= 0 {
+		t.Errorf("defaults %+v", b.Budget)
 	}
 }

@@ -236,6 +236,17 @@ func TestBudgetsOfADay(t *testing.T) {
 			t.Errorf("%s: runs %s, want %s", k.settings, s, k.states)
 		}
 	}
+	set(`{}`)
+	row := w.customer(nil)
+	row.says("Hi")
+	w.tx(func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE conversations SET ai_streak = 3 WHERE org_id = $1 AND id = $2`, w.org, row.conv)
+		return err
+	})
+	w.wake(r, row.last)
+	if s := states(w.runs(row)); s != "budget" || w.conversation(row).Handoff == nil {
+		t.Errorf("three messages in a row without an answer: run %s, want a handoff", s)
+	}
 	member := newWorldIn(t, w.db, "Globex", team.Budget{TokensPerDay: 1000})
 	member.fallback = w.fallback
 	mr := member.runner()

@@ -120,19 +120,19 @@ var goals = []Goal{
 		in("agents", `^TestNaiveFollower$|^TestFollowerWouldSucceed$`),
 	}},
 	{"AI-3", "1,000 forged borders: none leaves its quotation; no byte of a customer in the system prompt", []Test{
-		in("agents", `^TestForgedBorders$|^TestContextAssembly$`),
+		in("agents", `^TestForgedBorders$|^TestContextAssembly$|^TestGuidanceComesFirstOrNotAtAll$`),
 	}},
 	{"AI-5", "budgets hold, and two machines that answer each other stop after at most 3 messages, with a handoff", []Test{
 		in("agents", `^TestBudgetsAcrossTurns$|^TestBudgetsOfADay$|^TestTwoTandemsStop$|^TestFloodIsBounded$|^TestMachineRounds$`),
 	}},
 	{"AI-6", "2,160 runs: 0 foreign addresses, ids, keys or links leave", []Test{
-		in("agents", `^TestNaiveFollower$|^TestFollowerWouldSucceed$`),
+		in("agents", `^TestNaiveFollower$|^TestFollowerWouldSucceed$|^TestGuard$|^FuzzGuard$|^TestReplyIsGuarded$`),
 	}},
 	{"AI-7", "1,000 searches in two organizations with the same texts: 0 foreign passages, the right one among ten in 95 %", []Test{
 		in("agents", `^TestKnowledgeStaysInside$`),
 	}},
 	{"AI-10", "every fault of a model: one reply or one handoff within 120 s, never an error shown", []Test{
-		in("agents", `^TestModelFaults$|^TestModelCannotBeOpened$`), proving("road", `^TestModelFaults$`, 5*time.Minute),
+		in("agents", `^TestModelFaults$|^TestModelServerFaults$|^TestModelCannotBeOpened$`), proving("road", `^TestModelFaults$`, 5*time.Minute),
 	}},
 
 	{mutantsGoal, "every deliberate defect is seen by a test", nil},
