@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http/httputil"
 	"strings"
 	"sync"
 	"time"
@@ -48,8 +49,8 @@ func join(ctx context.Context, url string, n int, key func(n int) string) (*audi
 			a.conns[i] = c
 			_ = c.SetReadDeadline(time.Now().Add(20 * time.Second)) // a connection that was just made takes one
 			fmt.Fprintf(c, "GET /%s HTTP/1.1\r\nHost: %s\r\nX-API-Key: %s\r\nAccept: text/event-stream\r\n\r\n", path, addr, key(i))
-			r := bufio.NewReaderSize(c, 4<<10)
-			if err := hello(r); err != nil {
+			r, err := hello(bufio.NewReaderSize(c, 4<<10))
+			if err != nil {
 				return fmt.Errorf("reader %d: %w", i, err)
 			}
 			_ = c.SetReadDeadline(time.Time{})
@@ -64,21 +65,28 @@ func join(ctx context.Context, url string, n int, key func(n int) string) (*audi
 	return a, nil
 }
 
-// hello reads up to the end of the first frame.
-func hello(r *bufio.Reader) error {
+// hello reads up to the end of the first frame and returns a reader of those that follow.
+func hello(r *bufio.Reader) (*bufio.Reader, error) {
 	line, err := r.ReadString('\n')
 	if err != nil {
-		return fmt.Errorf("read the status: %w", err)
+		return nil, fmt.Errorf("read the status: %w", err)
 	}
 	if !strings.Contains(line, " 200 ") {
-		return fmt.Errorf("the stream was answered with %s", strings.TrimSpace(line))
+		return nil, fmt.Errorf("the stream was answered with %s", strings.TrimSpace(line))
 	}
+	for strings.TrimSpace(line) != "" {
+		if line, err = r.ReadString('\n'); err != nil {
+			return nil, fmt.Errorf("read the headers: %w", err)
+		}
+	}
+	// A chunk may end in the middle of a frame.
+	r = bufio.NewReaderSize(httputil.NewChunkedReader(r), 4<<10)
 	for {
 		if line, err = r.ReadString('\n'); err != nil {
-			return fmt.Errorf("read the first frame: %w", err)
+			return nil, fmt.Errorf("read the first frame: %w", err)
 		}
 		if strings.HasPrefix(line, "data: ") {
-			return nil
+			return r, nil
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/tandemhq/tandem/internal/bench"
 	"github.com/tandemhq/tandem/team"
 )
@@ -92,7 +94,7 @@ func (b *run) measure(ctx context.Context, during time.Duration) (bench.Sample, 
 	var mu sync.Mutex
 	intendedAt := map[string]time.Time{}
 	_, before := b.m.counts()
-	first := b.next
+	first, began := b.next, time.Now()
 	s := bench.Open(ctx, perSecond, during, func(ctx context.Context, n int, intended time.Time) error {
 		sender := <-b.free
 		defer func() { b.free <- sender }()
@@ -107,7 +109,6 @@ func (b *run) measure(ctx context.Context, during time.Duration) (bench.Sample, 
 		return s, fmt.Errorf("%d leads were not taken: %w", s.Failed, s.Err)
 	}
 	b.next += s.N
-	posted := s
 	if err := b.m.waitReplies(ctx, before+s.N, answeredWithin); err != nil {
 		return s, err
 	}
@@ -116,6 +117,9 @@ func (b *run) measure(ctx context.Context, during time.Duration) (bench.Sample, 
 	}
 	if _, after := b.m.counts(); after != before+s.N {
 		return s, fmt.Errorf("%d answers to %d leads", after-before, s.N)
+	}
+	if err := b.explain(ctx, began, intendedAt); err != nil {
+		return s, err
 	}
 	var took []time.Duration
 	b.m.mu.Lock()
@@ -128,6 +132,42 @@ func (b *run) measure(ctx context.Context, during time.Duration) (bench.Sample, 
 		took = append(took, came.Sub(at))
 	}
 	s.N, s.P50, s.P99 = len(took), bench.Percentile(took, 0.5), bench.Percentile(took, 0.99)
-	b.e.Log("   the same leads were confirmed after p50 %.1f  p99 %.1f ms", bench.Millis(posted.P50), bench.Millis(posted.P99))
 	return s, nil
+}
+
+// The times that a lead's rows carry are those at which their transactions began.
+const partsSQL = `
+	SELECT i.external_id, m.created_at, r.started_at FROM inbound i
+	JOIN messages m ON m.org_id = i.org_id AND m.id = i.message_id
+	JOIN runs r ON r.org_id = m.org_id AND r.conversation_id = m.conversation_id AND r.trigger_seq = m.seq
+	WHERE i.received_at >= $1`
+
+// explain logs where the time went: until the lead was being stored, until a turn began, until the model was asked.
+func (b *run) explain(ctx context.Context, began time.Time, intendedAt map[string]time.Time) error {
+	rows, err := b.w.Pool.Query(ctx, partsSQL, began)
+	if err != nil {
+		return fmt.Errorf("read the parts of turns: %w", err)
+	}
+	var id string
+	var stored, started time.Time
+	var came, picked, asked []time.Duration
+	_, err = pgx.ForEachRow(rows, []any{&id, &stored, &started}, func() error {
+		at, ok := intendedAt[id]
+		if !ok {
+			return nil
+		}
+		b.m.mu.Lock()
+		defer b.m.mu.Unlock()
+		came, picked, asked = append(came, stored.Sub(at)), append(picked, started.Sub(stored)), append(asked, b.m.asked[id].Sub(started))
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read the parts of turns: %w", err)
+	}
+	b.e.Log("   p50/p99 of the parts: until it was being stored %s, then until a turn began %s, then until the model was asked %s ms", both(came), both(picked), both(asked))
+	return nil
+}
+
+func both(d []time.Duration) string {
+	return fmt.Sprintf("%.1f/%.1f", bench.Millis(bench.Percentile(d, 0.5)), bench.Millis(bench.Percentile(d, 0.99)))
 }
