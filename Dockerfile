@@ -14,7 +14,7 @@ RUN go mod download
 COPY . .
 COPY --from=web /src/web/dist web/dist
 ARG VERSION=
-RUN CGO_ENABLED=0 go build -ldflags "-X main.version=$VERSION" -o /tandem ./cmd/tandem
+RUN CGO_ENABLED=0 go build -ldflags "-s -w -X main.version=$VERSION" -o /tandem ./cmd/tandem
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \

@@ -196,6 +196,14 @@ func TestListsUseTheirIndexes(t *testing.T) {
 			_, err := crm.Leads.List(ctx, tx, tandem.Query{Filter: map[string]string{"stage_id": string(h.board.Stages[1].ID)}, Cursor: cursor})
 			return err
 		}, "leads_stage"},
+		"leads of a board": {func(ctx context.Context, tx pgx.Tx) error {
+			_, err := crm.Leads.List(ctx, tx, tandem.Query{Filter: map[string]string{"board_id": string(tandem.NewID())}})
+			return err
+		}, "leads_board"},
+		"leads of an assignee": {func(ctx context.Context, tx pgx.Tx) error {
+			_, err := crm.Leads.List(ctx, tx, tandem.Query{Filter: map[string]string{"assignee_id": string(tandem.NewID())}, Cursor: cursor})
+			return err
+		}, "leads_assignee"},
 		"leads of a contact": {func(ctx context.Context, tx pgx.Tx) error {
 			_, err := crm.Leads.List(ctx, tx, tandem.Query{Filter: map[string]string{"contact_id": string(tandem.NewID())}})
 			return err

@@ -73,6 +73,7 @@ func (h *Hub) startRoles(context.Context) error {
 	relay.run("presence", here.Run)
 	relay.run("bus", h.Bus.Run)
 	relay.run("batcher", h.Batcher.Run)
+	relay.run("memory", giveBack)
 	consume := func(cr *crew, s events.Subscription) {
 		handle := h.counted(s.Name, s.Handle)
 		s.Handle = func(ctx context.Context, f events.Fact) error { return handle(here.In(ctx), f) }
