@@ -37,7 +37,7 @@ type Runner struct {
 	Lease       time.Duration // how long a silent worker keeps its conversation; 0: 30 s
 	Heartbeat   time.Duration // how often a turn renews its lease; 0: 10 s
 	MaxRestarts int           // how often a newer message makes a turn start over; 0: 3
-	Workers     int           // conversations that are answered at the same time; 0: 8
+	Workers     int           // conversations that are answered at the same time; 0: 64
 
 	// Fault is called at "turn.claimed", "turn.thinking" and "turn.answered", so that tests can stop or
 	// overtake a turn there.
@@ -57,7 +57,7 @@ const (
 	defaultLease    = 30 * time.Second
 	defaultBeat     = 10 * time.Second
 	defaultRestarts = 3
-	defaultWorkers  = 8
+	defaultWorkers  = 64                     // a turn mostly waits for its model, which takes seconds, and holds no connection while it does
 	maxCrashes      = 3                      // runs of one trigger that lost their worker until a person is asked
 	lookEvery       = 100 * time.Millisecond // at most, however much is heard
 )
@@ -72,40 +72,6 @@ var Topics = []string{
 // that dies has not acknowledged the fact.
 func (r *Runner) Subscription() events.Subscription {
 	return events.Subscription{Name: "agents", Topics: Topics, Workers: or(r.Workers, defaultWorkers), MaxDeliver: 6, Handle: r.Wake, Wants: r.wants}
-}
-
-// Watch makes running turns of this process look at their conversation as soon as a fact about it is
-// heard, wherever it was written, instead of at their next heartbeat. It blocks until ctx ends.
-// listen is Bus.Listen.
-func (r *Runner) Watch(ctx context.Context, listen func(subject string, fn func(subject string, body []byte)) (stop func(), err error)) error {
-	for _, subject := range []string{"ev.*.message.received", "ev.*.conversation.*", "ev.*.handoff.requested"} {
-		stop, err := listen(subject, func(_ string, body []byte) {
-			var f events.Fact
-			if json.Unmarshal(body, &f) == nil {
-				r.nudge(f)
-			}
-		})
-		if err != nil {
-			return fmt.Errorf("listen for facts: %w", err)
-		}
-		defer stop()
-	}
-	<-ctx.Done()
-	return nil
-}
-
-// nudge makes the turns that a fact may concern look. A fact about a message or a handoff names no
-// conversation, so all turns of its organization look.
-func (r *Runner) nudge(f events.Fact) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if turns, ok := r.live[f.Record]; ok || strings.HasPrefix(f.Topic, "conversation.") {
-		poke(turns, "")
-		return
-	}
-	for _, turns := range r.live {
-		poke(turns, f.Org)
-	}
 }
 
 // poke makes turns look; those of one organization, or all when org is empty.
