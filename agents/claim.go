@@ -199,7 +199,10 @@ func (r *Runner) finish(ctx context.Context, w *work, end Ending, cause error) (
 		if err != nil {
 			return fmt.Errorf("read conversation at the end of a run: %w", err)
 		}
-		again = ours && !handoff && newest > w.Trigger && (cause == nil || reason != "")
+		// Refused and still ours: the lease ran out before we were done, and nobody has come. Without another run the contact
+		// would wait for ever, because nothing else happens here any more.
+		lapsed := errors.Is(cause, inbox.ErrFenceMoved)
+		again = ours && !handoff && (lapsed || newest > w.Trigger && (cause == nil || reason != ""))
 		return w.end(ctx, tx, state, cause)
 	})
 	switch {

@@ -94,7 +94,7 @@ func TestAmbiguousMails(t *testing.T) {
 	began := time.Now()
 	sent := map[tandem.ID]tandem.ID{} // message -> conversation
 	for i := range messages {
-		if i%10 == 0 {
+		if i%2 == 0 {
 			conv = w.conversation()
 		}
 		m, err := w.reply(w.owner, conv, Draft{Text: fmt.Sprintf("mail %d", i)})

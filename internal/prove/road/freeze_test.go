@@ -19,7 +19,7 @@ func TestFrozenWorkers(t *testing.T) {
 	rng := proof.Rand(t)
 	s, world := answered(t, prove.SiteOptions{Cluster: prove.NewCluster(t, prove.WatchSettings), NATSURL: bustest.Server(t)})
 	s.WatchDispatches()
-	const lease, think, trials = time.Second, 700, 200
+	const lease, think, trials = time.Second, 1200, 200
 	s.Serve("--roles", "api,channels,jobs", "--lease", lease.String())
 	workers := []*prove.Process{s.ServeBeside("--roles", "agents", "--lease", lease.String()), s.ServeBeside("--roles", "agents", "--lease", lease.String())}
 	conn := s.DB(t)
@@ -33,7 +33,7 @@ func TestFrozenWorkers(t *testing.T) {
 		}
 		until(t, conn, prove.Patience, 8, "turns run", `SELECT count(*) FROM runs WHERE state = 'running'`)
 		frozen := workers[rng.IntN(2)]
-		time.Sleep(time.Duration(rng.IntN(think/2)) * time.Millisecond)
+		time.Sleep(time.Duration(rng.IntN(think/3)) * time.Millisecond)
 		frozen.Stop()
 		time.Sleep(2 * lease)
 		frozen.Cont()

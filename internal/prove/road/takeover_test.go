@@ -102,9 +102,9 @@ func TestWorkerIsKilled(t *testing.T) {
 	for round := range rounds {
 		for i := range each {
 			name := fmt.Sprintf("k%d-%d", round, i)
-			write(t, s, name, name, fmt.Sprintf("[think 700] [#%s]", name))
+			write(t, s, name, name, fmt.Sprintf("[think 1500] [#%s]", name))
 		}
-		until(t, conn, prove.Patience, each, "turns run", `SELECT count(*) FROM runs WHERE state = 'running'`)
+		until(t, conn, prove.Patience, each-2, "turns run", `SELECT count(*) FROM runs WHERE state = 'running'`)
 		next := s.ServeBeside("--roles", "agents") // it is up before the other one dies, as in a real installation
 		time.Sleep(100 * time.Millisecond)
 		running := count(t, conn, `SELECT count(*) FROM runs WHERE state = 'running'`)
