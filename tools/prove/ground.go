@@ -113,7 +113,7 @@ func (g *ground) run(ctx context.Context, t Test, env, flags []string, tell func
 	ctx, cancel := context.WithTimeout(ctx, t.timeout()+30*time.Second)
 	defer cancel()
 	args := append([]string{
-		"tool", "test2json", "-p", cleanroom.Module + "/" + t.Package, bin, "-test.v=test2json", "-test.count=1",
+		"tool", "test2json", "-t", "-p", cleanroom.Module + "/" + t.Package, bin, "-test.v=test2json", "-test.count=1",
 		"-test.timeout=" + t.timeout().String(), "-test.run=" + t.Run,
 	}, flags...)
 	cmd := exec.CommandContext(ctx, "go", args...)
