@@ -92,24 +92,35 @@ SELECT conversation_id FROM messages WHERE org_id = @org AND id = @id
 UNION ALL SELECT conversation_id FROM handoffs WHERE org_id = @org AND id = @id
 UNION ALL SELECT id FROM conversations WHERE org_id = @org AND id = @id`
 
-const sqlWants = `
-SELECT c.id, coalesce(c.owner_kind = 'ai', ch.ai_member_id IS NOT NULL)
-FROM conversations c JOIN channels ch ON ch.org_id = c.org_id AND ch.id = c.channel_id
-WHERE c.org_id = @org AND c.id = (SELECT conversation_id FROM (` + sqlConversationOf + `) f LIMIT 1)`
+var sqlWants = `
+SELECT f.n, c.id, coalesce(c.owner_kind = 'ai', ch.ai_member_id IS NOT NULL)
+FROM unnest(@ids::uuid[]) WITH ORDINALITY f(id, n)
+CROSS JOIN LATERAL (SELECT (SELECT conversation_id FROM (` + strings.ReplaceAll(sqlConversationOf, "@id", "f.id") + `) x LIMIT 1) AS id) v
+JOIN LATERAL (SELECT * FROM conversations c WHERE c.org_id = @org AND c.id = v.id LIMIT 1) c ON true
+JOIN LATERAL (SELECT * FROM channels ch WHERE ch.org_id = @org AND ch.id = c.channel_id LIMIT 1) ch ON true`
 
-// wants reports whether the fact's conversation is an AI member's, or nobody's with one on its
+// wants reports of which facts the conversation is an AI member's, or nobody's with one on its
 // channel. What people do among themselves costs no more than this one look.
-func (r *Runner) wants(ctx context.Context, tx pgx.Tx, f events.Fact) (yes bool, err error) {
-	var conv tandem.ID
-	err = tx.QueryRow(ctx, sqlWants, pgx.StrictNamedArgs{"org": f.Org, "id": f.Record}).Scan(&conv, &yes)
-	switch {
-	case pg.NoRows(err):
-		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("find conversation of %s: %w", f.Topic, err)
+func (r *Runner) wants(ctx context.Context, tx pgx.Tx, facts []events.Fact) ([]bool, error) {
+	yes, ids := make([]bool, len(facts)), make([]tandem.ID, len(facts))
+	for i, f := range facts {
+		ids[i] = f.Record
 	}
-	if !yes {
-		r.nudge(events.Fact{Record: conv, Topic: "conversation."})
+	rows, err := tx.Query(ctx, sqlWants, pgx.StrictNamedArgs{"org": facts[0].Org, "ids": ids})
+	if err != nil {
+		return nil, fmt.Errorf("find conversations of facts: %w", err)
+	}
+	var n int
+	var conv tandem.ID
+	var ai bool
+	_, err = pgx.ForEachRow(rows, []any{&n, &conv, &ai}, func() error {
+		if yes[n-1] = ai; !ai {
+			r.nudge(events.Fact{Record: conv, Topic: "conversation."})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find conversations of facts: %w", err)
 	}
 	return yes, nil
 }

@@ -52,6 +52,11 @@ DECLARE
     seq       bigint;
     was       text;
     sender    text;
+    known     record;
+    plain     boolean; -- nothing but the message is new
+    enquiry   jsonb;
+    usual     uuid; -- the channel's board
+    at_channel uuid;
     i         int;
     made      int;
 BEGIN
@@ -61,45 +66,66 @@ BEGIN
         IF entered IS DISTINCT FROM org THEN
             PERFORM set_config('app.org_id', org::text, true);
             entered := org;
+            at_channel := NULL;
         END IF;
         said := claims[i];
         sender := channels[i] || ' ' || kinds[i] || ' ' || scopes[i] || ' ' || vals[i];
         CONTINUE WHEN sender = ANY (behind);
-        SELECT c.id, c.contact_id, c.lead_id, ct.name, ch.name INTO conv, person, chance, person_name, door
+        IF at_channel IS DISTINCT FROM channels[i] THEN
+            SELECT ch.name, coalesce(ch.board_id, (SELECT b.id FROM boards b WHERE b.org_id = org AND b.kind = 'lead' AND b.is_default))
+            INTO door, usual FROM channels ch WHERE ch.org_id = org AND ch.id = channels[i];
+            at_channel := channels[i];
+        END IF;
+        SELECT c.id AS conv, c.contact_id AS person, c.lead_id AS chance, ct.name, ct.archived_at IS NOT NULL AS archived,
+               ct.first_name = '' AND ct.last_name = '' AS nameless, ct.email, ct.phone, ct.company,
+               l.contact_id = c.contact_id AND NOT l.closed AND l.archived_at IS NULL AS open, l.source, l.value_minor, l.tags, l.custom, l.board_id
+        INTO known
         FROM contact_identities d
         JOIN contacts ct ON ct.org_id = org AND ct.id = d.contact_id
         JOIN conversations c ON c.org_id = org AND c.channel_id = channels[i] AND c.contact_id = d.contact_id AND c.thread = threads[i]
-        JOIN channels ch ON ch.org_id = org AND ch.id = c.channel_id
         JOIN leads l ON l.org_id = org AND l.id = c.lead_id
-        WHERE d.org_id = org AND d.kind = kinds[i] AND d.scope = scopes[i] AND d.value = vals[i]
-          AND ct.archived_at IS NULL
-          AND (ct.first_name <> '' OR ct.last_name <> '' OR NOT said ? 'named')
-          AND (ct.email IS NOT NULL OR NOT said ? 'email')
-          AND (ct.phone IS NOT NULL OR NOT said ? 'phone')
-          AND (ct.company <> '' OR NOT said ? 'company')
-          AND (NOT said ? 'trusted' OR NOT said ? 'email' OR d.kind = 'email' OR EXISTS (
-              SELECT FROM contact_identities x WHERE x.org_id = org AND x.kind = 'email' AND x.scope = '' AND x.value = said->>'email'))
-          AND (NOT said ? 'trusted' OR NOT said ? 'phone' OR d.kind = 'phone' OR EXISTS (
-              SELECT FROM contact_identities x WHERE x.org_id = org AND x.kind = 'phone' AND x.scope = '' AND x.value = said->>'phone'))
-          AND (NOT said ? 'lead' OR (
-              l.contact_id = c.contact_id AND NOT l.closed AND l.archived_at IS NULL
-              AND (l.source <> '' OR NOT said->'lead' ? 'source')
-              AND (l.value_minor IS NOT NULL OR NOT said->'lead' ? 'value')
-              AND (NOT said->'lead' ? 'tags' OR to_jsonb(l.tags) @> (said->'lead'->'tags'))
-              AND (NOT said->'lead' ? 'fields' OR l.custom ?& ARRAY (SELECT jsonb_array_elements_text(said->'lead'->'fields')))
-              AND l.board_id = CASE
-                  WHEN said->'lead' ? 'board' THEN (said->'lead'->>'board')::uuid
-                  WHEN said->'lead' ? 'board_name' THEN (
-                      SELECT b.id FROM boards b WHERE b.org_id = org AND lower(b.name) = lower(said->'lead'->>'board_name') ORDER BY b.id LIMIT 1)
-                  ELSE coalesce(ch.board_id, (SELECT b.id FROM boards b WHERE b.org_id = org AND b.kind = 'lead' AND b.is_default)) END));
-        IF NOT FOUND THEN
+        WHERE d.org_id = org AND d.kind = kinds[i] AND d.scope = scopes[i] AND d.value = vals[i];
+        plain := FOUND;
+        IF plain THEN
+            plain := NOT known.archived
+                AND NOT (known.nameless AND said ? 'named')
+                AND NOT (known.email IS NULL AND said ? 'email')
+                AND NOT (known.phone IS NULL AND said ? 'phone')
+                AND NOT (known.company = '' AND said ? 'company');
+            IF plain AND said ? 'trusted' THEN
+                plain := (NOT said ? 'email' OR kinds[i] = 'email' OR EXISTS (
+                        SELECT FROM contact_identities x WHERE x.org_id = org AND x.kind = 'email' AND x.scope = '' AND x.value = said->>'email'))
+                    AND (NOT said ? 'phone' OR kinds[i] = 'phone' OR EXISTS (
+                        SELECT FROM contact_identities x WHERE x.org_id = org AND x.kind = 'phone' AND x.scope = '' AND x.value = said->>'phone'));
+            END IF;
+            enquiry := said->'lead';
+            IF plain AND enquiry IS NOT NULL THEN
+                board := usual;
+                IF enquiry ? 'board' THEN
+                    board := (enquiry->>'board')::uuid;
+                ELSIF enquiry ? 'board_name' THEN
+                    board := (SELECT b.id FROM boards b WHERE b.org_id = org AND lower(b.name) = lower(enquiry->>'board_name') ORDER BY b.id LIMIT 1);
+                END IF;
+                plain := known.open
+                    AND coalesce(known.board_id = board, false)
+                    AND NOT (known.source = '' AND enquiry ? 'source')
+                    AND NOT (known.value_minor IS NULL AND enquiry ? 'value')
+                    AND (NOT enquiry ? 'tags' OR to_jsonb(known.tags) @> (enquiry->'tags'))
+                    AND (NOT enquiry ? 'fields' OR known.custom ?& ARRAY (SELECT jsonb_array_elements_text(enquiry->'fields')));
+            END IF;
+        END IF;
+        IF plain THEN
+            conv := known.conv;
+            person := known.person;
+            chance := known.chance;
+            person_name := known.name;
+        ELSE
             behind := behind || sender;
             novel := news[i];
             CONTINUE WHEN novel IS NULL OR EXISTS (
                 SELECT FROM jsonb_to_recordset(novel->'identities') AS u(kind text, scope text, value text)
                 JOIN contact_identities x ON x.org_id = org AND x.kind = u.kind AND x.scope = u.scope AND x.value = u.value);
-            SELECT ch.name INTO door FROM channels ch WHERE ch.org_id = org AND ch.id = channels[i];
-            CONTINUE WHEN NOT FOUND;
+            CONTINUE WHEN door IS NULL; -- there is no such channel
             conv := (novel->>'conversation')::uuid;
             person := (novel->>'contact')::uuid;
             chance := (novel->'lead'->>'id')::uuid;

@@ -3,7 +3,6 @@ package events
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -35,9 +34,10 @@ type Subscription struct {
 	// Handle opens its own transactions, or calls the outside world. It may run again for the same
 	// fact after a crash, and must bear that. Exactly one of Apply and Handle is set.
 	Handle func(ctx context.Context, f Fact) error
-	// Wants, which only Handle may have beside it, reads in tx whether Handle has anything to do;
-	// a fact it does not want is remembered by the same transaction. nil wants all. It writes nothing.
-	Wants func(ctx context.Context, tx pgx.Tx, f Fact) (bool, error)
+	// Wants, which only Handle may have beside it, reads in tx which of the facts, all of one
+	// organization, give Handle anything to do; those it does not want are remembered by the same
+	// transaction. nil wants all. It writes nothing.
+	Wants func(ctx context.Context, tx pgx.Tx, facts []Fact) ([]bool, error)
 }
 
 // Consume runs one subscription until ctx ends and then returns nil. The ctx that Apply and
@@ -56,7 +56,13 @@ func Consume(ctx context.Context, db *pg.DB, b *bus.Bus, s Subscription) error {
 		subjects[i] = subject
 	}
 	r := &reader{db: db, s: s}
-	return b.Consume(ctx, bus.Consumer{Name: s.Name, Subjects: subjects, Workers: s.Workers, MaxDeliver: s.MaxDeliver, Backoff: s.Backoff, Handle: r.handle, Dead: r.dead})
+	workers := s.Workers
+	if s.Wants != nil { // many are looked at, and of those that are wanted Workers handled at once
+		r.glancer = &glancer{db: db, s: s}
+		r.slots = make(chan struct{}, max(workers, 1))
+		workers = glances + max(workers, 1)
+	}
+	return b.Consume(ctx, bus.Consumer{Name: s.Name, Subjects: subjects, Workers: workers, MaxDeliver: s.MaxDeliver, Backoff: s.Backoff, Handle: r.handle, Dead: r.dead})
 }
 
 func topicSubject(topic string) (string, error) {
@@ -75,6 +81,9 @@ func topicSubject(topic string) (string, error) {
 type reader struct {
 	db *pg.DB
 	s  Subscription
+
+	glancer *glancer      // with Wants
+	slots   chan struct{} // with Wants: has a token for each Handle that runs
 }
 
 // One statement remembers the fact and reads the causal chain of its event.
@@ -106,7 +115,22 @@ func (r *reader) handle(ctx context.Context, m bus.Msg) error {
 			return r.s.Apply(ctx, tx, f)
 		})
 	}
-	hctx, todo, err := r.todo(ctx, f)
+	if r.glancer != nil {
+		if todo, err := r.glancer.look(ctx, f); err != nil || !todo {
+			return err
+		}
+		select {
+		case r.slots <- struct{}{}:
+			defer func() { <-r.slots }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	hctx, todo := ctx, false
+	err = r.db.Read(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+		hctx, todo, err = r.look(ctx, tx, lookSQL, f)
+		return err
+	})
 	if err != nil || !todo {
 		return err
 	}
@@ -130,37 +154,6 @@ func (r *reader) early(ctx context.Context, f Fact) error {
 		return err
 	}
 	return r.db.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error { return r.s.Apply(ctx, tx, f) })
-}
-
-// errWanted rolls back what a fact would be remembered by that is still to be handled.
-var errWanted = errors.New("the fact is wanted")
-
-// todo reports whether Handle is to be called, and with which ctx.
-func (r *reader) todo(ctx context.Context, f Fact) (hctx context.Context, todo bool, err error) {
-	hctx = ctx
-	if r.s.Wants == nil {
-		err = r.db.Read(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
-			hctx, todo, err = r.look(ctx, tx, lookSQL, f)
-			return err
-		})
-		return hctx, todo, err
-	}
-	err = r.db.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		c, fresh, err := r.look(ctx, tx, applySQL, f)
-		if err != nil || !fresh {
-			return err
-		}
-		wanted, err := r.s.Wants(c, tx, f)
-		if err == nil && wanted {
-			hctx = c
-			return errWanted
-		}
-		return err
-	})
-	if errors.Is(err, errWanted) {
-		return hctx, true, nil
-	}
-	return hctx, false, err
 }
 
 // look runs applySQL or lookSQL: whether the fact is new to this consumer, and ctx on its event's chain.

@@ -35,7 +35,9 @@ type Drain struct {
 
 const (
 	drainLock      = 0x7a4d_e301 // advisory lock: one drainer per database
-	drainBatch     = 256
+	drainBatch     = sealBatch   // one organization's rows of a batch are sealed in one go
+	busyBatch      = 32          // rows in one go from which on it pays to let more come together
+	busyWait       = 15 * time.Millisecond
 	drainPoll      = time.Second // a NOTIFY can be lost; a poll cannot
 	minDrainWait   = 50 * time.Millisecond
 	maxDrainWait   = 2 * time.Second
@@ -135,11 +137,18 @@ func (d *Drain) pass(ctx context.Context, reconciled *time.Time) error {
 			*reconciled = time.Now()
 		}
 		n, err := d.batch(ctx)
-		if err != nil || n < drainBatch {
+		if err != nil || n < busyBatch {
 			return err
+		}
+		if n < drainBatch && pause(ctx, busyWait) != nil { // each pass costs something per organization
+			return nil
 		}
 	}
 }
+
+// quickPlansSQL keeps the plans of the statements that follow in the transaction: to plan them
+// anew for each organization costs more than to run them. They go by primary keys.
+const quickPlansSQL = "SET LOCAL plan_cache_mode = force_generic_plan"
 
 // errRewound says that the stream lost its end while we were publishing.
 var errRewound = errors.New("the stream lost its end")
@@ -265,6 +274,9 @@ func (d *Drain) sealRows(ctx context.Context, rows []outboxRow) {
 	limited, cancel := context.WithTimeout(ctx, statementLimit)
 	defer cancel()
 	err := d.DB.Global(limited, func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, quickPlansSQL); err != nil {
+			return err
+		}
 		for org, ids := range perOrg {
 			if err := pg.EnterOrg(ctx, tx, org); err != nil {
 				return err

@@ -20,7 +20,14 @@ func TestWants(t *testing.T) {
 	asked, handled := 0, 0
 	s := Subscription{
 		Name: "choosy", Topics: []string{"message.received"},
-		Wants: func(context.Context, pgx.Tx, Fact) (bool, error) { asked++; return asked%2 == 0, nil },
+		Wants: func(_ context.Context, _ pgx.Tx, facts []Fact) ([]bool, error) {
+			wanted := make([]bool, len(facts))
+			for i := range facts {
+				asked++
+				wanted[i] = asked%2 == 0
+			}
+			return wanted, nil
+		},
 		Handle: func(c context.Context, f Fact) error {
 			handled++
 			if tandem.ChainFrom(c) != tandem.ChainFrom(ctx) {
