@@ -52,7 +52,7 @@ var goals = []Goal{
 		{Package: "inbox", Run: `^TestHandoffRaces$`, Timeout: 10 * time.Minute},
 	}},
 	{"CLM-8", "a member who is disabled keeps no conversation, and its sessions and keys end within 1 s", []Test{
-		in("inbox", `^TestDeactivatedMembersOwnNothing$`),
+		in("inbox", `^TestDeactivatedMembersOwnNothing$`), in("api", `^TestDisabledMembersAreOut$`),
 	}},
 
 	// Messages and sends.
@@ -133,7 +133,7 @@ var goals = []Goal{
 		in("agents", `^TestBudgetsAcrossTurns$|^TestBudgetsOfADay$|^TestTwoTandemsStop$|^TestFloodIsBounded$|^TestMachineRounds$`),
 	}},
 	{"AI-6", "2,160 runs: 0 foreign addresses, ids, keys or links leave", []Test{
-		in("agents", `^TestNaiveFollower$|^TestFollowerWouldSucceed$|^TestGuard$|^FuzzGuard$|^TestReplyIsGuarded$`),
+		in("agents", `^TestNaiveFollower$|^TestFollowerWouldSucceed$`), in("agents", `^TestGuard$|^FuzzGuard$|^TestReplyIsGuarded$`),
 	}},
 	{"AI-7", "1,000 searches in two organizations with the same texts: 0 foreign passages, the right one among ten in 95 %", []Test{
 		in("agents", `^TestKnowledgeStaysInside$`),

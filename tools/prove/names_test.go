@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var testFunc = regexp.MustCompile(`(?m)^func (Test\w+)\(\w+ \*testing\.T\)`)
+var testFunc = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(\w+ \*testing\.[TF]\)`)
 
 // testsIn lists the tests of a package by their source, whatever tags it needs.
 func testsIn(t *testing.T, pkg string) (names []string) {
