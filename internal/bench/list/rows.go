@@ -12,7 +12,7 @@ $$`
 	contactsSQL = `
 INSERT INTO contacts (org_id, id, name, first_name, last_name, email, company, created_at, updated_at)
 SELECT @org, bench_id(@org, 'contact', i), 'Contact ' || i, 'Contact', i::text, 'contact' || i || '@example.com', 'Company ' || i % 997, t, t
-FROM generate_series(0, @n::bigint / 2 - 1) i, LATERAL (SELECT timestamptz '2024-06-01' + i * (interval '2 years' / @n::bigint) * 2 AS t) AS x`
+FROM generate_series(0, (@n::bigint - 1) / 2) i, LATERAL (SELECT timestamptz '2024-06-01' + i * (interval '2 years' / @n::bigint) * 2 AS t) AS x`
 
 	peopleSQL = `
 WITH u AS (
@@ -27,7 +27,7 @@ INSERT INTO leads (org_id, id, contact_id, board_id, stage_id, title, source, as
 SELECT @org, bench_id(@org, 'lead', i), bench_id(@org, 'contact', i), @board, (@stages::uuid[])[stage], 'Enquiry ' || i, 'form',
        CASE WHEN h % 3 = 0 THEN (@staff::uuid[])[1 + (h >> 8) % cardinality(@staff::uuid[])] END,
        CASE WHEN h % 2 = 0 THEN h % 1000000 END, CASE WHEN h % 2 = 0 THEN 'EUR' END, stage > 1, t, t
-FROM generate_series(0, @n::bigint / 2 - 1) i,
+FROM generate_series(0, (@n::bigint - 1) / 2) i,
      LATERAL (SELECT abs(hashint8extended(i, @seed::bigint) / 2) AS h, timestamptz '2024-06-01' + i * (interval '2 years' / @n::bigint) * 2 AS t) AS x,
      LATERAL (SELECT CASE WHEN h % 10 < 6 THEN 1 WHEN h % 10 < 8 THEN 2 ELSE 3 END AS stage) AS y`
 
