@@ -25,7 +25,7 @@ type Traffic struct {
 	ChatMessages int
 	ChatEvery    time.Duration // a visitor may send 10 a minute and 5 at once
 	Words        string        // put into every message, such as "[think 500]"
-	Resend       time.Duration // wait before a refused message is sent again; 0: 25 ms
+	Resend       time.Duration // wait before a refused message is sent again; 0: 50 ms
 }
 
 // Sent is one line of a driver's journal: a message that was accepted with a 2xx.
@@ -63,7 +63,7 @@ func NewDriver(s *Site, o oracle.Client) *Driver {
 func (d *Driver) Begin(t testing.TB, f Traffic) {
 	t.Helper()
 	if f.Resend == 0 {
-		f.Resend = 25 * time.Millisecond
+		f.Resend = 50 * time.Millisecond
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	d.stop = cancel

@@ -40,11 +40,10 @@ type Site struct {
 	Org, Owner, Ava, Chat, Form tandem.ID
 	MasterKey                   string // 64 hex digits
 
-	t       testing.TB
-	opt     SiteOptions
-	db      string // name of the database in the external cluster
-	sealer  *seal.Sealer
-	workers int
+	t      testing.TB
+	opt    SiteOptions
+	db     string // name of the database in the external cluster
+	sealer *seal.Sealer
 }
 
 // NewSite makes an installation with `tandem init`. No process of it runs yet.

@@ -18,10 +18,10 @@ func TestKills(t *testing.T) {
 	p := s.Serve()
 	d := prove.NewDriver(s, world)
 	const kills = 50
-	forms, chats := 100, 100
+	const forms, formMessages, chats, chatMessages = 100, 80, 100, 20
 	d.Begin(t, prove.Traffic{
 		// Visitors may write ten times a minute, so most messages come by form.
-		Forms: forms, FormMessages: 70, FormEvery: 2300 * time.Millisecond, Chats: chats, ChatMessages: 30, ChatEvery: 6100 * time.Millisecond,
+		Forms: forms, FormMessages: formMessages, FormEvery: 1200 * time.Millisecond, Chats: chats, ChatMessages: chatMessages, ChatEvery: 6100 * time.Millisecond,
 	})
 	began := time.Now()
 	var starts []time.Duration
@@ -61,8 +61,8 @@ func TestKills(t *testing.T) {
 	d.Wait()
 	drained(t, conn, 90*time.Second)
 	v := compare(t, conn, d, world)
-	if len(d.Accepted()) != forms*70+chats*30 {
-		t.Errorf("%d messages accepted, want %d", len(d.Accepted()), forms*70+chats*30)
+	if len(d.Accepted()) != forms*formMessages+chats*chatMessages {
+		t.Errorf("%d messages accepted, want %d", len(d.Accepted()), forms*formMessages+chats*chatMessages)
 	}
 	slowest := quantile(starts, 1)
 	if slowest > 5*time.Second {
