@@ -48,6 +48,8 @@ type Options struct {
 	Checks map[string]func(context.Context) error
 	// Backlog counts facts not yet on the bus, for /metrics; nil leaves it out.
 	Backlog func(context.Context) (int64, time.Duration, error)
+	// Waiting counts inbound messages that are not stored yet, for /metrics; nil leaves it out.
+	Waiting func() (int, time.Duration)
 	// Collectors are shown by /metrics besides; nil for none.
 	Collectors []prometheus.Collector
 

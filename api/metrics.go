@@ -39,6 +39,9 @@ func newMetrics(o Options) *metrics {
 		backlog := &backlogCollector{read: o.Backlog}
 		m.registry.MustRegister(backlog)
 	}
+	if o.Waiting != nil {
+		m.registry.MustRegister(waitingCollector{o.Waiting})
+	}
 	m.registry.MustRegister(o.Collectors...)
 	return m
 }
@@ -80,4 +83,25 @@ func (c *backlogCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- prometheus.MustNewConstMetric(backlogRows, prometheus.GaugeValue, float64(n))
 	ch <- prometheus.MustNewConstMetric(backlogOldest, prometheus.GaugeValue, oldest.Seconds())
+}
+
+// waitingCollector asks the queue of inbound messages at scrape time.
+type waitingCollector struct {
+	read func() (int, time.Duration)
+}
+
+var (
+	inboundWaiting = prometheus.NewDesc("tandem_inbound_waiting", "Inbound messages that wait to be stored.", nil, nil)
+	inboundOldest  = prometheus.NewDesc("tandem_inbound_oldest_seconds", "Age of the oldest inbound message that is not stored yet.", nil, nil)
+)
+
+func (c waitingCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- inboundWaiting
+	ch <- inboundOldest
+}
+
+func (c waitingCollector) Collect(ch chan<- prometheus.Metric) {
+	n, oldest := c.read()
+	ch <- prometheus.MustNewConstMetric(inboundWaiting, prometheus.GaugeValue, float64(n))
+	ch <- prometheus.MustNewConstMetric(inboundOldest, prometheus.GaugeValue, oldest.Seconds())
 }

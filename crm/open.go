@@ -3,6 +3,8 @@ package crm
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -172,10 +174,10 @@ func (s leads) join(ctx context.Context, tx pgx.Tx, a tandem.Actor, id tandem.ID
 		changes = append(changes, tandem.Change{Field: "tags", Old: l.Tags, New: tags})
 		l.Tags = tags
 	}
-	for k, v := range in.Custom {
+	for _, k := range slices.Sorted(maps.Keys(in.Custom)) { // sorted, so that the same enquiry is always told in the same words
 		if _, ok := l.Custom[k]; !ok && len(l.Custom) < maxCustom {
-			changes = append(changes, tandem.Change{Field: "custom." + k, New: v})
-			l.Custom[k] = v
+			changes = append(changes, tandem.Change{Field: "custom." + k, New: in.Custom[k]})
+			l.Custom[k] = in.Custom[k]
 		}
 	}
 	if len(changes) == 0 {
