@@ -15,6 +15,7 @@ import (
 
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/channels"
+	"github.com/tandemhq/tandem/internal/mutant"
 	"github.com/tandemhq/tandem/internal/pg"
 )
 
@@ -230,6 +231,13 @@ func (b *Batcher) together(all, slow []waiting, newcomers bool) ([]waiting, []wa
 	var got []channels.Accepted
 	var rest []leftover
 	var err error
+	answer := func() {
+		for k, w := range quick {
+			if rest[k] == stored {
+				w.finish(got[k], nil)
+			}
+		}
+	}
 	if b.o.Fault == nil {
 		err = b.db.Statement(ctx, func(ctx context.Context, q pg.Queryer) (err error) {
 			got, rest, err = intake(ctx, q, messages, newcomers)
@@ -238,6 +246,9 @@ func (b *Batcher) together(all, slow []waiting, newcomers bool) ([]waiting, []wa
 	} else { // a test wants to stand between the statement and its commit
 		err = b.db.Global(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
 			got, rest, err = intake(ctx, tx, messages, newcomers)
+			if err == nil && mutant.Is("answer-before-commit") {
+				answer()
+			}
 			fault(ctx, "ingest.applied")
 			return err
 		})
@@ -245,11 +256,12 @@ func (b *Batcher) together(all, slow []waiting, newcomers bool) ([]waiting, []wa
 	if err != nil {
 		return quick, slow, err
 	}
+	if !mutant.Is("answer-before-commit") {
+		answer()
+	}
 	var again []waiting
 	for k, w := range quick {
 		switch rest[k] {
-		case stored:
-			w.finish(got[k], nil)
 		case repeated:
 			slow = append(slow, w)
 		case left:

@@ -13,6 +13,7 @@ import (
 	"github.com/tandemhq/tandem/channels"
 	"github.com/tandemhq/tandem/crm"
 	"github.com/tandemhq/tandem/internal/events"
+	"github.com/tandemhq/tandem/internal/mutant"
 )
 
 // incoming is one inbound message on its way into the database, with the ids it will have.
@@ -172,6 +173,16 @@ const takeSQL = `
 	VALUES (@org, @id, @channel, @external, @hash, @raw, 'quarantined', @reason)
 	ON CONFLICT (org_id, channel_id, external_id) DO NOTHING`
 
+func takes() string {
+	switch {
+	case mutant.Is("no-unique-inbound-index"):
+		return strings.Replace(takeSQL, "ON CONFLICT (org_id, channel_id, external_id)", "ON CONFLICT", 1)
+	case mutant.Is("repeats-by-id-only"):
+		return strings.Replace(takeSQL, "ON CONFLICT (org_id, channel_id, external_id)", "ON CONFLICT (org_id, external_id)", 1)
+	}
+	return takeSQL
+}
+
 const earlierSQL = `
 	SELECT b.id, b.state, b.body_hash, b.contact_id, b.lead_id, b.conversation_id, b.message_id, m.seq
 	FROM inbound b LEFT JOIN messages m ON m.org_id = b.org_id AND m.id = b.message_id
@@ -198,7 +209,7 @@ const appliedSQL = `
 // quarantined until its message exists; both happen in this transaction. A row that was
 // left in quarantine earlier is taken up: this time the message could be understood.
 func (i *incoming) take(ctx context.Context, tx pgx.Tx) (repeat *channels.Accepted, err error) {
-	tag, err := tx.Exec(ctx, takeSQL, pgx.StrictNamedArgs{
+	tag, err := tx.Exec(ctx, takes(), pgx.StrictNamedArgs{
 		"org": i.Org, "id": i.inbound, "channel": i.Channel, "external": string(i.ID), "hash": i.hash, "raw": i.Raw, "reason": "being applied",
 	})
 	if err != nil {
@@ -328,12 +339,15 @@ func Quarantine(ctx context.Context, tx pgx.Tx, channel tandem.ID, id channels.E
 	if id == "" || len(id) > channels.MaxID || len(raw) > channels.MaxRaw {
 		return tandem.InvalidFields(tandem.FieldError{Field: "id", Message: "A quarantined message needs an id of 1 to 500 bytes and at most 32 MiB."})
 	}
+	if mutant.Is("quarantine-dropped") {
+		return nil
+	}
 	if raw == nil {
 		raw = []byte{}
 	}
 	sum := sha256.Sum256(raw)
 	row := tandem.NewID()
-	tag, err := tx.Exec(ctx, takeSQL, pgx.StrictNamedArgs{
+	tag, err := tx.Exec(ctx, takes(), pgx.StrictNamedArgs{
 		"org": a.Org, "id": row, "channel": channel, "external": clean(string(id)), "hash": sum[:], "raw": raw, "reason": clip(clean(reason), 500),
 	})
 	if err != nil {

@@ -6,6 +6,9 @@ import "time"
 var mutants = []Mutant{
 	// Messages come in.
 	{"no-unique-inbound-index", "the database does not refuse the second row of one inbound message", []Test{in("inbox", `^TestIngestDuplicateStorm$`)}},
+	{"repeats-by-id-only", "two messages with the same id on two channels are taken for one", []Test{in("inbox", `^TestTheSameIdOnTwoChannels$`)}},
+	{"answer-before-commit", "the sender hears that its message is stored before it is", []Test{in("inbox", `^TestNobodyIsAnsweredBeforeTheCommit$`)}},
+	{"quarantine-dropped", "what cannot be understood is thrown away", []Test{in("inbox", `^TestQuarantineIsKeptAndTakenUp$`)}},
 
 	// Facts.
 	{"publish-before-commit", "a command is on its way before its transaction has committed", []Test{in("internal/events", `^TestNothingIsSaidBeforeTheCommit$`)}},

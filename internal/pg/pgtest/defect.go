@@ -14,6 +14,12 @@ const noInboundIndex = `
 	    FOR r IN SELECT conname FROM pg_constraint WHERE conrelid = 'inbound'::regclass AND contype = 'u' LOOP
 	        EXECUTE format('ALTER TABLE inbound DROP CONSTRAINT %I', r.conname);
 	    END LOOP;
+	    EXECUTE replace(pg_get_functiondef('tandem_intake'::regproc), 'ON CONFLICT (org_id, channel_id, external_id)', 'ON CONFLICT');
+	END $$`
+
+const inboundByIDOnly = noInboundIndex + `;
+	DO $$ BEGIN
+	    ALTER TABLE inbound ADD UNIQUE (org_id, external_id);
 	END $$`
 
 // defect is the deliberate defect of the schema that this process is to have, and what makes it.
@@ -25,6 +31,8 @@ func defect() (name, statement string) {
 		return "foreign", rowSecurityOff
 	case mutant.Is("no-unique-inbound-index"):
 		return "inbound", noInboundIndex
+	case mutant.Is("repeats-by-id-only"):
+		return "repeats", inboundByIDOnly
 	case mutant.Is("audit-may-be-edited"):
 		return "audit", "GRANT UPDATE, DELETE ON events, event_seals TO " + App
 	}
