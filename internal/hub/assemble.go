@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"syscall"
@@ -107,7 +108,7 @@ const headerTimeout = 10 * time.Second
 func (h *Hub) serve() error {
 	handler, err := api.New(api.Options{
 		DB: h.DB, Inbox: h.Inbox, Switchboard: h.Switchboard, Embedder: h.Embedder, Fanout: h.Fanout, Deliver: h.Batcher.Deliver,
-		Signal: h.Bus.Signal, Backlog: h.Drain.Backlog, Waiting: h.Batcher.Backlog, Checks: h.checks(), Web: web.Handler(), Widget: widget(web.Handler()), Demo: h.Config.Demo,
+		Signal: h.Bus.Signal, Backlog: h.Drain.Backlog, Checks: h.checks(), Web: web.Handler(), Widget: widget(web.Handler()), Demo: h.Config.Demo,
 		TrustedProxies: h.Config.TrustedProxies, InboundPerMinute: h.Config.InboundPerMinute, Collectors: []prometheus.Collector{h.facts}, Logger: h.log,
 	})
 	if err != nil {
@@ -148,17 +149,32 @@ const leastFree = 32 << 20
 // checks are what readiness means: the database answers, the bus takes a message, the disk has room.
 func (h *Hub) checks() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
-		"postgres": func(ctx context.Context) error { return h.DB.Pool().Ping(ctx) },
-		"nats":     func(context.Context) error { return h.Bus.Healthy() },
-		"disk": func(context.Context) error {
-			var st syscall.Statfs_t
-			if err := syscall.Statfs(h.Config.Data, &st); err != nil {
+		"postgres": func(ctx context.Context) error {
+			if err := h.DB.Full(); err != nil {
 				return err
 			}
-			if free := int64(st.Bavail) * int64(st.Bsize); free < leastFree { //nolint:unconvert // the types differ between systems
-				return tandem.Errorf(tandem.Unavailable, "Only %d MB are free in %s.", free>>20, h.Config.Data)
+			return h.DB.Pool().Ping(ctx)
+		},
+		"nats": func(context.Context) error { return h.Bus.Healthy() },
+		"disk": func(context.Context) error {
+			if h.cluster == nil {
+				return room(h.Config.Data)
 			}
-			return nil
+			return room(h.Config.Data, h.cluster.opt.Dir) // which may be a disk of its own
 		},
 	}
+}
+
+// room wants each directory's disk to have some space left.
+func room(dirs ...string) error {
+	for _, dir := range dirs {
+		var st syscall.Statfs_t
+		if err := syscall.Statfs(dir, &st); err != nil {
+			return fmt.Errorf("look at the disk of %s: %w", dir, err)
+		}
+		if free := int64(st.Bavail) * int64(st.Bsize); free < leastFree { //nolint:unconvert // the types differ between systems
+			return tandem.Errorf(tandem.Unavailable, "Only %d MB are free in %s.", free>>20, dir)
+		}
+	}
+	return nil
 }

@@ -173,7 +173,7 @@ func settled(t *testing.T, h *tandemtest.Hub, conn *pgx.Conn, org tandem.ID, n i
 // REL-3 for the whole hub: the bus forgets everything while turns, sends and facts are under way.
 func TestNothingIsLostWithTheBus(t *testing.T) {
 	t.Parallel()
-	const visitors = 200
+	visitors := proof.Size(200, 1300) // nine facts each
 	h := tandemtest.Start(t, func(c *hub.Config) { c.Lease = 2 * time.Second })
 	org := h.NewOrg("amnesia")
 	conn := pgtest.Connect(t, h.DB, pgtest.Super)

@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -40,6 +41,12 @@ type Config struct {
 type DB struct {
 	pool *pgxpool.Pool
 	log  *slog.Logger
+	full atomic.Pointer[refusal] // the last write that the server had no room for
+}
+
+type refusal struct {
+	at  time.Time
+	err error
 }
 
 // TxFunc is the body of a transaction. It may run more than once, so it must not
@@ -163,11 +170,32 @@ func (db *DB) run(ctx context.Context, o pgx.TxOptions, org tandem.ID, fn TxFunc
 func (db *DB) retry(ctx context.Context, once func() error) error {
 	for try := 1; ; try++ {
 		err := once()
+		db.noteRoom(err)
 		if err == nil || try == maxTries || !retryable(err) {
 			return classify(err)
 		}
 		db.log.WarnContext(ctx, "transaction retried", "try", try, "err", err)
 	}
+}
+
+// fullFor is how long a refused write stands for the state of the server's disk. A busy server refuses the next one
+// long before.
+const fullFor = 5 * time.Second
+
+func (db *DB) noteRoom(err error) {
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) && pe.Code == "53100" {
+		db.full.Store(&refusal{time.Now(), err})
+	}
+}
+
+// Full returns why the server lately refused a write when its disk was full, or nil. A ping does not see that: a full
+// server still answers questions.
+func (db *DB) Full() error {
+	if r := db.full.Load(); r != nil && time.Since(r.at) < fullFor {
+		return unreachable(r.err)
+	}
+	return nil
 }
 
 func (db *DB) once(ctx context.Context, o pgx.TxOptions, org tandem.ID, fn TxFunc) (err error) {

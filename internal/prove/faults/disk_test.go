@@ -123,9 +123,9 @@ func TestBusDeletedUnderneath(t *testing.T) {
 	s.load(100)
 	for range 3 {
 		time.Sleep(2 * time.Second)
-		if err := os.RemoveAll(filepath.Join(s.site.Dir, "nats", "jetstream")); err != nil {
-			t.Fatal(err)
-		}
+		prove.Until(t, prove.Patience, "the store is deleted", func() bool { // while somebody writes there
+			return os.RemoveAll(filepath.Join(s.site.Dir, "nats", "jetstream")) == nil
+		})
 	}
 	time.Sleep(2 * time.Second)
 	settled := s.settle()
