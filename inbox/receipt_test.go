@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -11,12 +12,12 @@ import (
 	"github.com/tandemhq/tandem/internal/proof"
 )
 
-// An attempt without an answer waits to be repeated, a person takes over, and the message is held
-// back. It had arrived all the same: the receipt says so and the thread shows it.
+// An attempt that seems not to have left waits to be repeated, a person takes over, and the message
+// is held back. It had arrived all the same: the receipt says so and the thread shows it.
 func TestHeldBackButArrived(t *testing.T) {
 	w := newWorld(t)
 	ch := &fakeChannel{dedupes: true, answer: func(channels.Outbound) error {
-		return &channels.SendError{Outcome: channels.Ambiguous, Err: context.DeadlineExceeded}
+		return &channels.SendError{Outcome: channels.NotSent, Err: errors.New("dial failed")}
 	}}
 	c := w.courier()
 	c.Channels = func(context.Context, tandem.ID, tandem.ID) (channels.Channel, error) { return ch, nil }
