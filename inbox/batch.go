@@ -241,6 +241,9 @@ func (b *Batcher) together(all, slow []waiting, newcomers bool) ([]waiting, []wa
 	if b.o.Fault == nil {
 		err = b.db.Statement(ctx, func(ctx context.Context, q pg.Queryer) (err error) {
 			got, rest, err = intake(ctx, q, messages, newcomers)
+			if err == nil && mutant.Is("answer-before-commit") {
+				answer()
+			}
 			return err
 		})
 	} else { // a test wants to stand between the statement and its commit
