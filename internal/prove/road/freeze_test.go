@@ -31,7 +31,7 @@ func TestFrozenWorkers(t *testing.T) {
 			name := fmt.Sprintf("f%d-%d", rounds, i)
 			write(t, s, name, name, fmt.Sprintf("[think %d] [#%s]", think, name))
 		}
-		until(t, conn, prove.Patience, 8, "turns run", `SELECT count(*) FROM runs WHERE state = 'running'`)
+		underway(t, conn, 10)
 		frozen := workers[rng.IntN(2)]
 		time.Sleep(time.Duration(rng.IntN(think/3)) * time.Millisecond)
 		frozen.Stop()

@@ -120,6 +120,16 @@ func count(t *testing.T, conn *pgx.Conn, sql string, args ...any) (n int) {
 	return n
 }
 
+// underway waits a moment for n turns to run at once, and returns how many do. On a busy machine fewer may overlap; who
+// cuts turns counts the ones that were really cut.
+func underway(t *testing.T, conn *pgx.Conn, n int) (running int) {
+	t.Helper()
+	for deadline := time.Now().Add(3 * time.Second); running < n && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		running = count(t, conn, `SELECT count(*) FROM runs WHERE state = 'running'`)
+	}
+	return running
+}
+
 // until polls sql until it counts at least n.
 func until(t *testing.T, conn *pgx.Conn, within time.Duration, n int, what, sql string, args ...any) {
 	t.Helper()

@@ -104,7 +104,7 @@ func TestWorkerIsKilled(t *testing.T) {
 			name := fmt.Sprintf("k%d-%d", round, i)
 			write(t, s, name, name, fmt.Sprintf("[think 1500] [#%s]", name))
 		}
-		until(t, conn, prove.Patience, each-2, "turns run", `SELECT count(*) FROM runs WHERE state = 'running'`)
+		underway(t, conn, each)
 		next := s.ServeBeside("--roles", "agents") // it is up before the other one dies, as in a real installation
 		time.Sleep(100 * time.Millisecond)
 		running := count(t, conn, `SELECT count(*) FROM runs WHERE state = 'running'`)
