@@ -33,6 +33,7 @@ func TestDatabaseAway(t *testing.T) {
 		back = append(back, s.recovers(time.Now()))
 	}
 	slowest := percentile(back, 100)
+	t.Logf("%d kills survived, back within %s", kills, slowest)
 
 	s.signalPostgres(syscall.SIGSTOP)
 	hung := time.Now()
@@ -41,9 +42,11 @@ func TestDatabaseAway(t *testing.T) {
 	s.signalPostgres(syscall.SIGCONT)
 	thawed := s.recovers(time.Now())
 
+	t.Logf("hung for 20 s, back %s after", thawed)
 	away := s.keepAway(time.Minute)
 	returned := s.recovers(away)
 
+	t.Logf("away for a minute, back %s after", returned)
 	settled := s.settle()
 	v := s.verdict()
 	after := math.Inf(1)
