@@ -69,10 +69,7 @@ func Mount(point, store string, o Options) (*FS, error) {
 		return nil, fmt.Errorf("look at the store %s: %w", store, err)
 	}
 	data := &fusefs.LoopbackRoot{Path: store, Dev: uint64(st.Dev)} //nolint:unconvert // the type differs between systems
-	data.NewNode = func(d *fusefs.LoopbackRoot, _ *fusefs.Inode, _ string, _ *syscall.Stat_t) fusefs.InodeEmbedder {
-		return &node{LoopbackNode: fusefs.LoopbackNode{RootData: d}, fs: f}
-	}
-	root := data.NewNode(data, nil, "", &st)
+	root := &node{LoopbackNode: fusefs.LoopbackNode{RootData: data}, fs: f}
 	data.RootNode = root
 	keep := time.Minute // nobody changes the store behind our back
 	server, err := fusefs.Mount(point, root, &fusefs.Options{
@@ -170,6 +167,11 @@ func (f *FS) fresh(ino uint64) {
 type node struct {
 	fusefs.LoopbackNode
 	fs *FS
+}
+
+// WrapChild makes every node below one of ours.
+func (n *node) WrapChild(context.Context, fusefs.InodeEmbedder) fusefs.InodeEmbedder {
+	return &node{LoopbackNode: fusefs.LoopbackNode{RootData: n.RootData}, fs: n.fs}
 }
 
 // plain are the flags to open the store's file with: the block before a write is read through the same handle, and
