@@ -37,7 +37,7 @@ const (
 	drainLock      = 0x7a4d_e301 // advisory lock: one drainer per database
 	drainBatch     = sealBatch   // one organization's rows of a batch are sealed in one go
 	busyBatch      = 32          // rows in one go from which on it pays to let more come together
-	busyWait       = 15 * time.Millisecond
+	busyWait       = 40 * time.Millisecond
 	drainPoll      = time.Second // a NOTIFY can be lost; a poll cannot
 	minDrainWait   = 50 * time.Millisecond
 	maxDrainWait   = 2 * time.Second
