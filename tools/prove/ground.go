@@ -23,7 +23,7 @@ type Test struct {
 	Package string // below the module, such as "inbox"
 	Run     string // as for go test -run; empty: all of the package
 	Tags    string
-	Timeout time.Duration // 0: 5 minutes
+	Timeout time.Duration // 0: 8 minutes
 	Root    bool          // needs root, such as for mounts
 }
 
@@ -31,7 +31,7 @@ func (t Test) timeout() time.Duration {
 	if t.Timeout > 0 {
 		return t.Timeout
 	}
-	return 5 * time.Minute
+	return 8 * time.Minute
 }
 
 func (t Test) String() string { return t.Package + " " + t.Run }
