@@ -52,7 +52,8 @@ DECLARE
     seq       bigint;
     was       text;
     sender    text;
-    known     record;
+    known     record; -- of the contact
+    lead_known record;
     plain     boolean; -- nothing but the message is new
     enquiry   jsonb;
     usual     uuid; -- the channel's board
@@ -76,16 +77,22 @@ BEGIN
             INTO door, usual FROM channels ch WHERE ch.org_id = org AND ch.id = channels[i];
             at_channel := channels[i];
         END IF;
-        SELECT c.id AS conv, c.contact_id AS person, c.lead_id AS chance, ct.name, ct.archived_at IS NOT NULL AS archived,
-               ct.first_name = '' AND ct.last_name = '' AS nameless, ct.email, ct.phone, ct.company,
-               l.contact_id = c.contact_id AND NOT l.closed AND l.archived_at IS NULL AS open, l.source, l.value_minor, l.tags, l.custom, l.board_id
-        INTO known
-        FROM contact_identities d
-        JOIN contacts ct ON ct.org_id = org AND ct.id = d.contact_id
-        JOIN conversations c ON c.org_id = org AND c.channel_id = channels[i] AND c.contact_id = d.contact_id AND c.thread = threads[i]
-        JOIN leads l ON l.org_id = org AND l.id = c.lead_id
+        -- One key after the other instead of a join: the plan has to be good before anybody has counted the tables' rows.
+        SELECT d.contact_id INTO person FROM contact_identities d
         WHERE d.org_id = org AND d.kind = kinds[i] AND d.scope = scopes[i] AND d.value = vals[i];
         plain := FOUND;
+        IF plain THEN
+            SELECT c.id, c.lead_id INTO conv, chance FROM conversations c
+            WHERE c.org_id = org AND c.channel_id = channels[i] AND c.contact_id = person AND c.thread = threads[i];
+            plain := FOUND AND chance IS NOT NULL;
+        END IF;
+        IF plain THEN
+            SELECT ct.name, ct.archived_at IS NOT NULL AS archived, ct.first_name = '' AND ct.last_name = '' AS nameless, ct.email, ct.phone, ct.company
+            INTO known FROM contacts ct WHERE ct.org_id = org AND ct.id = person;
+            person_name := known.name;
+            SELECT l.contact_id = person AND NOT l.closed AND l.archived_at IS NULL AS open, l.source, l.value_minor, l.tags, l.custom, l.board_id
+            INTO lead_known FROM leads l WHERE l.org_id = org AND l.id = chance;
+        END IF;
         IF plain THEN
             plain := NOT known.archived
                 AND NOT (known.nameless AND said ? 'named')
@@ -106,25 +113,20 @@ BEGIN
                 ELSIF enquiry ? 'board_name' THEN
                     board := (SELECT b.id FROM boards b WHERE b.org_id = org AND lower(b.name) = lower(enquiry->>'board_name') ORDER BY b.id LIMIT 1);
                 END IF;
-                plain := known.open
-                    AND coalesce(known.board_id = board, false)
-                    AND NOT (known.source = '' AND enquiry ? 'source')
-                    AND NOT (known.value_minor IS NULL AND enquiry ? 'value')
-                    AND (NOT enquiry ? 'tags' OR to_jsonb(known.tags) @> (enquiry->'tags'))
-                    AND (NOT enquiry ? 'fields' OR known.custom ?& ARRAY (SELECT jsonb_array_elements_text(enquiry->'fields')));
+                plain := lead_known.open
+                    AND coalesce(lead_known.board_id = board, false)
+                    AND NOT (lead_known.source = '' AND enquiry ? 'source')
+                    AND NOT (lead_known.value_minor IS NULL AND enquiry ? 'value')
+                    AND (NOT enquiry ? 'tags' OR to_jsonb(lead_known.tags) @> (enquiry->'tags'))
+                    AND (NOT enquiry ? 'fields' OR lead_known.custom ?& ARRAY (SELECT jsonb_array_elements_text(enquiry->'fields')));
             END IF;
         END IF;
-        IF plain THEN
-            conv := known.conv;
-            person := known.person;
-            chance := known.chance;
-            person_name := known.name;
-        ELSE
+        IF NOT plain THEN
             behind := behind || sender;
             novel := news[i];
             CONTINUE WHEN novel IS NULL OR EXISTS (
                 SELECT FROM jsonb_to_recordset(novel->'identities') AS u(kind text, scope text, value text)
-                JOIN contact_identities x ON x.org_id = org AND x.kind = u.kind AND x.scope = u.scope AND x.value = u.value);
+                WHERE (SELECT x.contact_id FROM contact_identities x WHERE x.org_id = org AND x.kind = u.kind AND x.scope = u.scope AND x.value = u.value) IS NOT NULL);
             CONTINUE WHEN door IS NULL; -- there is no such channel
             conv := (novel->>'conversation')::uuid;
             person := (novel->>'contact')::uuid;
@@ -208,14 +210,14 @@ BEGIN
             PERFORM set_config('app.org_id', org::text, true);
             entered := org;
         END IF;
+        SELECT c.state INTO was FROM conversations c WHERE c.org_id = org AND c.id = convs[i] FOR NO KEY UPDATE;
         UPDATE conversations c SET next_seq = c.next_seq + 1, last_inbound_seq = c.next_seq, message_count = c.message_count + 1,
                unread = c.unread + 1, ai_streak = 0,
                state = CASE WHEN c.state = 'spam' THEN 'spam' ELSE 'open' END, snoozed_until = NULL,
                subject = CASE WHEN c.subject = '' THEN subjects[i] ELSE c.subject END,
                last_message_at = now(), preview = previews[i], preview_kind = 'contact', preview_name = names[i], updated_at = now()
-        FROM (SELECT h.id, h.state FROM conversations h WHERE h.org_id = org AND h.id = convs[i] FOR NO KEY UPDATE) h
-        WHERE c.org_id = org AND c.id = h.id
-        RETURNING c.next_seq - 1, h.state INTO seq, was;
+        WHERE c.org_id = org AND c.id = convs[i]
+        RETURNING c.next_seq - 1 INTO seq;
         INSERT INTO messages (org_id, id, conversation_id, seq, direction, sender_kind, sender_id, sender_name, text, html, status, provider_id)
         VALUES (org, messages[i], convs[i], seq, 'inbound', 'contact', contacts[i], names[i], texts[i], htmls[i], 'received', 'in:' || externals[i]);
         IF fresh[i] OR was NOT IN ('open', 'spam') THEN
