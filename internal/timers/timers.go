@@ -180,10 +180,12 @@ const stillSQL = `
 // A timer that was set again, by its handler or by somebody else meanwhile, stays.
 const endSQL = `DELETE FROM timers WHERE kind = @kind AND org_id = @org AND record_id = @record AND due_at = @due`
 
-// A timer that its handler has meanwhile set again, in another runner, is left alone.
+// A timer that its handler has meanwhile set again, in another runner, is left alone. So is one that another runner is
+// firing: moved under its hands, it would not end with its effect, and would fire twice.
 const backoffSQL = `
 	UPDATE timers SET due_at = clock_timestamp() + make_interval(secs => @wait)
-	WHERE kind = @kind AND org_id = @org AND record_id = @record AND due_at <= clock_timestamp()`
+	WHERE kind = @kind AND org_id = @org AND record_id = @record AND due_at <= clock_timestamp()
+	  AND pg_try_advisory_xact_lock(hashtextextended(kind || record_id::text, 0))`
 
 // fire runs the handler of the timer that is due longest and that nobody else holds. The
 // handler and the end of the timer stand in a savepoint: a failing handler leaves no trace but
