@@ -136,8 +136,8 @@ func (k *turns) walk(plan []int) error {
 	return nil
 }
 
-// died is how a worker ends in the middle of its turn.
-var died = errors.New("died")
+// errDied is how a worker ends in the middle of its turn.
+var errDied = errors.New("died")
 
 // step does one thing; what it wants of the runs is in k.want afterwards.
 func (k *turns) step(n int) error {
@@ -216,7 +216,7 @@ func (k *turns) wakes(what int, conv inbox.Conversation, name *string) error {
 	end, dies := agents.Done, false
 	var newer []int64
 	take := func() { must(k.t, k.takeover(k.c)) }
-	die := func() { panic(died) }
+	die := func() { panic(errDied) }
 	switch *name = "wake"; what {
 	case 0, 1, 2:
 	case 3:
@@ -244,7 +244,7 @@ func (k *turns) wakes(what int, conv inbox.Conversation, name *string) error {
 	}
 	err := func() (err error) {
 		defer func() {
-			if p := recover(); p != nil && p != any(died) {
+			if p := recover(); p != nil && p != any(errDied) {
 				panic(p)
 			}
 		}()

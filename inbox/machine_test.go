@@ -236,16 +236,6 @@ func (m *machine) opens(on stage) (conv tandem.ID, from string, s truth, err err
 	return conv, from, s, err
 }
 
-// hears stores one more message of the contact.
-func (m *machine) hears(on stage, from string) (id tandem.ID, err error) {
-	err = on.do(m.systemActor(), func(ctx context.Context, tx pgx.Tx) error {
-		got, err := Ingest(ctx, tx, m.inbound(from, "And another thing"))
-		id = got.Message
-		return err
-	})
-	return id, err
-}
-
 // lapse moves a lease into the past, as time does.
 func (m *machine) lapse(on stage, conv tandem.ID) error {
 	return on.do(m.systemActor(), func(ctx context.Context, tx pgx.Tx) error {
