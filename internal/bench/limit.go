@@ -50,6 +50,9 @@ const limitSQL = `with d as (insert into dedupe(org_id,channel_id,ext_msg_id) va
 
 const limitMeta = `{"channel":"webhook","provider":"x","reply_to":null,"n":1}`
 
+// limits counts them, for a second one of a run writes into the same tables.
+var limits atomic.Int64
+
 // NewLimit makes the limit's database on the cluster. Close it.
 func NewLimit(ctx context.Context, e *Env) (*Limit, error) {
 	if err := e.Cluster.Provision(ctx, limitDatabase); err != nil {
@@ -59,7 +62,7 @@ func NewLimit(ctx context.Context, e *Env) (*Limit, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Limit{pool: pool, body: Text(e.Rand("limit"), 1024), mark: strconv.FormatUint(e.Seed, 36)}
+	l := &Limit{pool: pool, body: Text(e.Rand("limit"), 1024), mark: strconv.FormatUint(e.Seed, 36) + "-" + strconv.FormatInt(limits.Add(1), 36)}
 	err = l.fill(ctx)
 	if err != nil {
 		pool.Close()
