@@ -173,7 +173,8 @@ type waiting struct {
 }
 
 // flush stores a batch: what it can by one statement, newcomers by a second, and what is left
-// message by message. A failing statement leaves all to the last of these.
+// message by message. A failing statement leaves all to the last of these. When the database is
+// away, whoever waits is told at once.
 func (b *Batcher) flush(batch []*delivery) {
 	todo := make([]waiting, 0, len(batch))
 	for _, d := range batch {
@@ -199,9 +200,17 @@ func (b *Batcher) flush(batch []*delivery) {
 			break
 		}
 	}
+	var away error // the database's, once it answered nobody: the rest need not wait for it one after the other
 	for _, w := range append(todo, slow...) {
+		if away != nil {
+			w.finish(channels.Accepted{}, away)
+			continue
+		}
 		got, err := b.alone(w)
 		w.finish(got, err)
+		if tandem.KindOf(err) == tandem.Unavailable {
+			away = err
+		}
 	}
 }
 
@@ -286,6 +295,7 @@ func (b *Batcher) alone(w waiting) (got channels.Accepted, err error) {
 	defer cancel()
 	ctx = tandem.WithActor(ctx, tandem.Actor{Org: w.Org, Kind: tandem.System, Name: "Tandem", Chain: w.chain})
 	err = b.db.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		fault(ctx, "ingest.alone")
 		got, err = w.slow(ctx, tx)
 		return err
 	})

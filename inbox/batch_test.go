@@ -132,6 +132,38 @@ func TestBatchWithRepeatsInside(t *testing.T) {
 	}
 }
 
+// A database that is away is asked once more after a whole batch has failed, and not by each message until its deadline.
+func TestBatchIsRefusedAtOnceWhenTheDatabaseIsAway(t *testing.T) {
+	w := newWorld(t)
+	asked := 0
+	b := NewBatcher(w.db, BatchOptions{Logger: quiet, Fault: func(point string) {
+		if point == "ingest.alone" {
+			asked++
+		}
+	}})
+	var batch []*delivery
+	for i := range 20 {
+		batch = append(batch, &delivery{ctx: t.Context(), in: w.inbound("v", fmt.Sprint(i)), done: make(chan struct{})})
+	}
+	super := pgtest.Connect(t, w.db, pgtest.Super)
+	if _, err := super.Exec(t.Context(), "ALTER DATABASE "+pgx.Identifier{pgtest.Name(w.db)}.Sanitize()+" SET statement_timeout = '200ms'"); err != nil {
+		t.Fatal(err)
+	}
+	w.db.Pool().Reset()
+	if _, err := super.Exec(t.Context(), "BEGIN; LOCK TABLE inbound"); err != nil { // it answers nobody
+		t.Fatal(err)
+	}
+	b.flush(batch)
+	for _, d := range batch {
+		if tandem.KindOf(d.err) != tandem.Unavailable {
+			t.Fatalf("got %v, want unavailable", d.err)
+		}
+	}
+	if asked != 1 {
+		t.Errorf("%d messages were tried alone, want 1", asked)
+	}
+}
+
 // Behind a message of a sender that needs more than the fast path, that sender's other
 // messages keep their place.
 func TestBatchKeepsOrderAcrossPaths(t *testing.T) {

@@ -8,6 +8,7 @@ import "context"
 //	reply.before        Reply, before the conversation is locked
 //	reply.locked        Reply, with the lock held
 //	reply.enqueued      Reply, the message is queued, not yet committed
+//	ingest.alone        Batcher, a message is tried by itself, in its transaction
 //	ingest.applied      Ingest, everything is written, not yet committed
 //	courier.before      Courier, before the first transaction
 //	courier.dispatching Courier, "dispatching" is committed, nothing is sent yet
