@@ -25,7 +25,8 @@ const (
 	processes = 3
 	crowd     = 16 // visitors who write at the same time
 	perPhase  = 10 * time.Second
-	takeovers = 4 // every so many conversations a person takes over
+	enough    = 1000 // turns, many times what the workers of one process take before others have their turn
+	takeovers = 4    // every so many conversations a person takes over
 )
 
 // load is a crowd of visitors, each with one message and an id of its own, and a person who takes some of them over.
@@ -219,13 +220,16 @@ func TestOneOfEachIsKilled(t *testing.T) {
 	}
 	l := startLoad(urls, site.WidgetKey, site.APIKey, random)
 	pause := func() { <-time.After(perPhase) }
-	pause()
 	spread := make([]int, processes)
 	all := 0
-	for i, p := range alike {
-		spread[i] = turns(t, p.URL)
-		all += spread[i]
-	}
+	prove.Until(t, prove.Patience, "enough turns to see how they are spread", func() bool {
+		all = 0
+		for i, p := range alike {
+			spread[i] = turns(t, p.URL)
+			all += spread[i]
+		}
+		return all >= enough
+	})
 	for i, n := range spread {
 		if n*10 < all {
 			t.Errorf("process %d has worked off %d of %d turns", i, n, all)
