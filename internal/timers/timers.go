@@ -168,14 +168,15 @@ func (r *Runner) spawn(ctx context.Context, slots chan struct{}, wg *sync.WaitGr
 const dueSQL = `
 	WITH due AS MATERIALIZED (
 		SELECT kind, org_id, record_id FROM timers
-		WHERE due_at <= clock_timestamp() AND kind = ANY(@kinds) ORDER BY due_at LIMIT 50)
+		WHERE due_at <= now() AND kind = ANY(@kinds) ORDER BY due_at LIMIT 50)
 	SELECT kind, org_id::text, record_id::text FROM due
 	WHERE pg_try_advisory_xact_lock(hashtextextended(kind || record_id::text, 0)) LIMIT 1`
 
-// With the lock held: the row as it is now, for another runner may just have fired it.
+// Due by the time at which this transaction began, which is the time that what it writes carries: nothing seems to have
+// happened early. With the lock held: the row as it is now, for another runner may just have fired it.
 const stillSQL = `
 	SELECT due_at, extract(epoch FROM clock_timestamp() - due_at)::float8 FROM timers
-	WHERE kind = @kind AND org_id = @org AND record_id = @record AND due_at <= clock_timestamp()`
+	WHERE kind = @kind AND org_id = @org AND record_id = @record AND due_at <= now()`
 
 // A timer that was set again, by its handler or by somebody else meanwhile, stays.
 const endSQL = `DELETE FROM timers WHERE kind = @kind AND org_id = @org AND record_id = @record AND due_at = @due`
