@@ -70,10 +70,13 @@ func (c *callersWorld) doctored(t *testing.T, h []porcupine.Operation) {
 		if in.what != "claim" {
 			continue
 		}
-		if out.kind == fine {
+		switch {
+		case out.kind != fine: // with a fence that nobody ever held: a mere win might have been possible
+			out = told{kind: fine, owner: in.who, fence: 1_000_000, state: true}
+		case out.state:
 			out.fence += 1000
-		} else {
-			out = told{kind: fine, owner: in.who, fence: 1_000_000}
+		default:
+			continue // nothing was told that could be wrong
 		}
 		bad := slices.Clone(h)
 		bad[i].Output = out
