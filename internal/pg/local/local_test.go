@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -261,6 +262,22 @@ func TestHalfMadeCluster(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "data.new")); !errors.Is(err, os.ErrNotExist) {
 		t.Error("the half-made cluster is still there")
 	}
+}
+
+// Several may prepare databases of one new cluster at once.
+func TestProvisionedAtOnce(t *testing.T) {
+	t.Parallel()
+	dir := clusterDir(t)
+	start(t, dir)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			if err := Provision(t.Context(), dir, fmt.Sprint("db", i%4)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestLongPath(t *testing.T) {

@@ -50,6 +50,10 @@ func Provision(ctx context.Context, dir, db string) error {
 	if err := checkVector(ctx, admin); err != nil {
 		return err
 	}
+	// One at a time in a cluster: roles and databases are made by looking first. The lock ends with the connection.
+	if _, err := admin.Exec(ctx, "SELECT pg_advisory_lock(hashtext('tandem provision'))"); err != nil {
+		return fmt.Errorf("wait for another preparation of the database: %w", err)
+	}
 	if _, err := admin.Exec(ctx, createRoles); err != nil {
 		return fmt.Errorf("create the database roles: %w", err)
 	}
