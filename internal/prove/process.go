@@ -3,9 +3,11 @@ package prove
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -86,8 +88,28 @@ func (p *Process) Kill() {
 	<-p.exited
 }
 
-// Stop freezes the process until Cont: it keeps its connections and says nothing.
-func (p *Process) Stop() { p.Signal(syscall.SIGSTOP) }
+// Stop freezes the process until Cont: it keeps its connections and says nothing. It returns when all its threads stand
+// still, which a signal alone does not wait for.
+func (p *Process) Stop() {
+	p.t.Helper()
+	p.Signal(syscall.SIGSTOP)
+	Until(p.t, Patience, "every thread stands still", func() bool { return !p.Running() || frozen(p.PID()) })
+}
+
+// frozen tells whether all threads of a process are stopped; where there is no /proc, it says so at once.
+func frozen(pid int) bool {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			continue // the thread has ended
+		}
+		if f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])); len(f) == 0 || f[0] != "T" {
+			return false
+		}
+	}
+	return true
+}
 
 // Cont lets a frozen process go on.
 func (p *Process) Cont() { p.Signal(syscall.SIGCONT) }
