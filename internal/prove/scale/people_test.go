@@ -104,16 +104,19 @@ func (v *visitor) open(ctx context.Context) error {
 	return nil
 }
 
-// write sends a message under an id of its own until it is accepted, and returns the id.
-func (v *visitor) write(ctx context.Context, text string) (id string, err error) {
+// write sends a message under an id of its own, which its text names, until it is accepted. It returns that id and the
+// message's own.
+func (v *visitor) write(ctx context.Context, text string) (id, message string, err error) {
 	id = string(tandem.NewID())
-	body, _ := json.Marshal(map[string]string{"id": id, "text": text}) // texts always encode
-	return id, v.insist(ctx, http.MethodPost, "/messages", string(body), nil)
+	body, _ := json.Marshal(map[string]string{"id": id, "text": text + " [#" + id + "]"}) // texts always encode
+	var line struct{ ID string }
+	err = v.insist(ctx, http.MethodPost, "/messages", string(body), &line)
+	return id, line.ID, err
 }
 
 func (v *visitor) say(t *testing.T, text string) {
 	t.Helper()
-	if _, err := v.write(t.Context(), text); err != nil {
+	if _, _, err := v.write(t.Context(), text); err != nil {
 		t.Fatal(err)
 	}
 }

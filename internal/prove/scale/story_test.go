@@ -24,7 +24,7 @@ func newSite(t *testing.T) (*prove.Site, *prove.NATS) {
 	t.Helper()
 	nats := prove.NewNATS(t, 3)
 	site := prove.NewSite(t, prove.SiteOptions{
-		Cluster: prove.NewCluster(t, map[string]string{"max_connections": "200"}), NATSURL: nats.URL, Args: []string{"--nats-replicas", "3", "--lease", "5s"},
+		Cluster: prove.NewCluster(t, prove.WatchSettings), NATSURL: nats.URL, Args: []string{"--nats-replicas", "3", "--lease", "5s"},
 	})
 	site.AddRules()
 	return site, nats
