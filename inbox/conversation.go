@@ -103,15 +103,16 @@ type HandoffRef struct {
 	Deadline  time.Time `json:"deadline"`
 }
 
-// conversationJoins follows "FROM ... c": everything a row of the list shows, one row per
-// conversation, each join by primary key.
+// conversationJoins follows "FROM ... c" where c is of @org: everything a row of the list shows, one row per
+// conversation, each join by primary key. The organization is the parameter and not c's, or the server would compare it
+// with the policies' for each row and each table anew.
 const conversationJoins = `
-	JOIN channels ch ON ch.org_id = c.org_id AND ch.id = c.channel_id
-	JOIN contacts ct ON ct.org_id = c.org_id AND ct.id = c.contact_id
-	LEFT JOIN leads l ON l.org_id = c.org_id AND l.id = c.lead_id
-	LEFT JOIN stages s ON s.org_id = l.org_id AND s.id = l.stage_id
-	LEFT JOIN members m ON m.org_id = c.org_id AND m.id = c.owner_id
-	LEFT JOIN handoffs h ON h.org_id = c.org_id AND h.id = c.handoff_id`
+	JOIN channels ch ON ch.org_id = @org AND ch.id = c.channel_id
+	JOIN contacts ct ON ct.org_id = @org AND ct.id = c.contact_id
+	LEFT JOIN leads l ON l.org_id = @org AND l.id = c.lead_id
+	LEFT JOIN stages s ON s.org_id = @org AND s.id = l.stage_id
+	LEFT JOIN members m ON m.org_id = @org AND m.id = c.owner_id
+	LEFT JOIN handoffs h ON h.org_id = @org AND h.id = c.handoff_id`
 
 const conversationColumns = `
 	c.id, c.channel_id, ch.kind AS channel_kind, ch.name AS channel_name, ch.ai_member_id,

@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -54,18 +55,49 @@ func ListConversations(ctx context.Context, tx pgx.Tx, q ConversationQuery) (tan
 	if err != nil {
 		return page, fmt.Errorf("list conversations: %w", err)
 	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[conversationRow])
+	all, err := conversationsOf(rows)
 	if err != nil {
 		return page, fmt.Errorf("list conversations: %w", err)
-	}
-	all := make([]Conversation, len(found))
-	for i, r := range found {
-		all[i] = r.conversation()
 	}
 	return tandem.PageOf(all, q.Size(), func(c Conversation) []string {
 		return []string{c.LastMessageAt.UTC().Format(time.RFC3339Nano), string(c.ID)}
 	}), nil
 }
+
+// conversationsOf reads rows of conversationColumns. The fields are found by name as elsewhere, but once and not again for
+// each row: a page has more than 2,000 values.
+func conversationsOf(rows pgx.Rows) ([]Conversation, error) {
+	defer rows.Close()
+	var r conversationRow
+	fields := map[string]any{}
+	v := reflect.ValueOf(&r).Elem()
+	for i := range v.NumField() {
+		name, ok := v.Type().Field(i).Tag.Lookup("db")
+		if !ok {
+			name = v.Type().Field(i).Name
+		}
+		fields[plain(name)] = v.Field(i).Addr().Interface()
+	}
+	columns := rows.FieldDescriptions()
+	if len(columns) != len(fields) {
+		return nil, fmt.Errorf("a conversation has %d columns, not %d", len(fields), len(columns))
+	}
+	into := make([]any, len(columns))
+	for i, c := range columns {
+		if into[i] = fields[plain(c.Name)]; into[i] == nil {
+			return nil, fmt.Errorf("a conversation has no field for the column %s", c.Name)
+		}
+	}
+	var all []Conversation
+	_, err := pgx.ForEachRow(rows, into, func() error {
+		all = append(all, r.conversation())
+		return nil
+	})
+	return all, err
+}
+
+// plain is a name as columns and fields share it.
+func plain(name string) string { return strings.ToLower(strings.ReplaceAll(name, "_", "")) }
 
 // limitOf writes how many rows a page reads. As a number in the text and not as a parameter, so that the server knows that
 // few are wanted and keeps one plan: planning anew costs more than the page itself.

@@ -32,6 +32,7 @@ type cli struct {
 	Quick  bool          `help:"Small data and short cells: under two minutes in all."`
 	Reps   int           `help:"Repetitions of every cell; 0: 5, quick 3."`
 	Cell   time.Duration `help:"How long one cell is measured; 0: 3s, quick 700ms."`
+	Soak   time.Duration `help:"How long leads are taken at half of the limit; 0: 5m, quick 10s."`
 	Seed   uint64        `help:"Seed of every random choice; 0: a new one, which is printed."`
 	Tandem string        `help:"A built program; empty builds one." type:"path"`
 	Dir    string        `help:"Where to make the scratch directory; empty: the system's temporary directory." type:"path"`
@@ -136,7 +137,7 @@ func chosen(what []string) ([]cell, error) {
 // prepare makes the scratch directory and builds the program.
 func (c cli) prepare(ctx context.Context, out io.Writer) (*bench.Env, error) {
 	began := time.Now()
-	e := &bench.Env{Bin: c.Tandem, Reps: c.Reps, Cell: c.Cell, Seed: c.Seed, Quick: c.Quick}
+	e := &bench.Env{Bin: c.Tandem, Reps: c.Reps, Cell: c.Cell, Soak: c.Soak, Seed: c.Seed, Quick: c.Quick}
 	e.Log = func(format string, args ...any) {
 		fmt.Fprintf(out, "%5.0f s  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
 	}
