@@ -60,6 +60,16 @@ func TestRowsAreWhole(t *testing.T) {
 		}
 	}
 	pool.Close()
+	raw, err := newBare(t.Context(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, what := range []int{bare, short} {
+		if err := raw.op(what)(t.Context(), 0); err != nil {
+			t.Error(err)
+		}
+	}
+	raw.pool.Close()
 	d.Close()
 	again, err := open(t.Context(), e, c, n)
 	if err != nil {
