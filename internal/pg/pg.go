@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,10 @@ type Config struct {
 	URL string
 	// MaxConns bounds the pool; 0 means 16, which is plenty for a small machine.
 	MaxConns int32
+	// IdleLimit is how long a transaction may wait for its own process before the server ends it; 0 means 5 s. No
+	// transaction of ours waits for anything but the database, so one that does belongs to a process that stands still,
+	// and holds what others need. A value in URL wins.
+	IdleLimit time.Duration
 	// AllowUnsafe accepts a server that does not flush commits to disk. Only tests set it.
 	AllowUnsafe bool
 	// Logger receives one line per retried transaction; nil means slog.Default.
@@ -41,7 +46,7 @@ type Config struct {
 type DB struct {
 	pool *pgxpool.Pool
 	log  *slog.Logger
-	full atomic.Pointer[refusal] // the last write that the server had no room for
+	full *atomic.Pointer[refusal] // the last write that the server had no room for
 }
 
 type refusal struct {
@@ -53,7 +58,11 @@ type refusal struct {
 // touch anything outside tx that a second run would repeat.
 type TxFunc func(ctx context.Context, tx pgx.Tx) error
 
-const connectTimeout = 10 * time.Second
+const (
+	connectTimeout = 10 * time.Second
+	idleLimit      = 5 * time.Second
+	idleSetting    = "idle_in_transaction_session_timeout"
+)
 
 // Open connects, checks that the role and the server keep Tandem's promises, and returns the pool.
 // A database that cannot be reached is Unavailable; a role or setting that breaks a promise is Invalid.
@@ -69,6 +78,12 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	pc.ConnConfig.ConnectTimeout = connectTimeout
 	pc.ConnConfig.RuntimeParams["application_name"] = "tandem"
 	pc.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	if c.IdleLimit <= 0 {
+		c.IdleLimit = idleLimit
+	}
+	if _, set := pc.ConnConfig.RuntimeParams[idleSetting]; !set {
+		pc.ConnConfig.RuntimeParams[idleSetting] = strconv.FormatInt(c.IdleLimit.Milliseconds(), 10)
+	}
 	pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { return pgxvec.RegisterTypes(ctx, conn) }
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -84,7 +99,19 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		pool.Close()
 		return nil, unreachable(err)
 	}
-	return &DB{pool: pool, log: c.Logger}, nil
+	return &DB{pool: pool, log: c.Logger, full: &atomic.Pointer[refusal]{}}, nil
+}
+
+// Beside returns another pool for the same database, of at most maxConns connections, for work that must not wait behind
+// that of db, or must not make it wait. It connects when it is used; close it like db.
+func (db *DB) Beside(ctx context.Context, maxConns int32) (*DB, error) {
+	pc := db.pool.Config()
+	pc.MaxConns = maxConns
+	pool, err := pgxpool.NewWithConfig(ctx, pc)
+	if err != nil {
+		return nil, unreachable(err)
+	}
+	return &DB{pool: pool, log: db.log, full: db.full}, nil
 }
 
 // check looks, on one connection of its own, at what the pool will rely on.
@@ -125,7 +152,8 @@ func (db *DB) Close() { db.pool.Close() }
 func (db *DB) Pool() *pgxpool.Pool { return db.pool }
 
 // Tx runs fn in a transaction inside the organization of ctx's actor and commits when fn
-// returns nil. A deadlock or serialization failure is retried, at most three times in all.
+// returns nil. A deadlock, a serialization failure and an end by the IdleLimit are
+// retried, at most three times in all.
 // Without an actor it returns Unauthenticated; a lost connection is Unavailable.
 func (db *DB) Tx(ctx context.Context, fn TxFunc) error {
 	a, err := tandem.ActorFrom(ctx)
@@ -252,9 +280,12 @@ func EnterOrg(ctx context.Context, tx pgx.Tx, org tandem.ID) error {
 	return nil
 }
 
+// idleTooLong says that the server has ended a transaction because this process stood still in it. Nothing of it is kept.
+const idleTooLong = "25P03"
+
 func retryable(err error) bool {
 	var pe *pgconn.PgError
-	return errors.As(err, &pe) && (pe.Code == "40001" || pe.Code == "40P01")
+	return errors.As(err, &pe) && (pe.Code == "40001" || pe.Code == "40P01" || pe.Code == idleTooLong)
 }
 
 // classify turns the loss of the database into Unavailable and leaves every other error as it is.
@@ -272,6 +303,9 @@ func classify(err error) error {
 	}
 	var pe *pgconn.PgError
 	if errors.As(err, &pe) {
+		if pe.Code == idleTooLong {
+			return unreachable(err)
+		}
 		switch pe.Code[:2] {
 		case "08", "53", "57", "58": // connection, resources (disk full), operator (shutdown), system
 			return unreachable(err)

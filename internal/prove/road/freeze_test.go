@@ -19,7 +19,7 @@ func TestFrozenWorkers(t *testing.T) {
 	rng := proof.Rand(t)
 	s, world := answered(t, prove.SiteOptions{Cluster: prove.NewCluster(t, prove.WatchSettings), NATSURL: bustest.Server(t)})
 	s.WatchDispatches()
-	const lease, think, trials = time.Second, 1200, 200
+	const lease, think, trials, people = time.Second, 1200, 200, 40
 	s.Serve("--roles", "api,channels,jobs", "--lease", lease.String())
 	workers := []*prove.Process{s.ServeBeside("--roles", "agents", "--lease", lease.String()), s.ServeBeside("--roles", "agents", "--lease", lease.String())}
 	conn := s.DB(t)
@@ -27,11 +27,11 @@ func TestFrozenWorkers(t *testing.T) {
 	began := time.Now()
 	rounds := 0
 	for ; count(t, conn, stopped) < trials && time.Since(began) < 4*time.Minute; rounds++ {
-		for i := range 14 {
+		for i := range people {
 			name := fmt.Sprintf("f%d-%d", rounds, i)
 			write(t, s, name, name, fmt.Sprintf("[think %d] [#%s]", think, name))
 		}
-		underway(t, conn, 10)
+		underway(t, conn, people*3/4)
 		frozen := workers[rng.IntN(2)]
 		time.Sleep(time.Duration(rng.IntN(think/3)) * time.Millisecond)
 		frozen.Stop()
