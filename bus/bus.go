@@ -56,6 +56,7 @@ const (
 	defaultStore = 1 << 30
 
 	openTimeout     = time.Minute // a large store takes a while to read
+	readyTimeout    = 5 * time.Second
 	connectTimeout  = 5 * time.Second
 	requestTimeout  = 2 * time.Second
 	publishTimeout  = 5 * time.Second

@@ -126,7 +126,8 @@ func (b *Bus) restartServer(ctx context.Context) error {
 			return err
 		}
 	}
-	rctx, cancel := context.WithTimeout(ctx, openTimeout)
+	// The store is open. A server that does not answer now, such as one whose disk has filled up again, will not later.
+	rctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	if err := b.ready(rctx); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -14,6 +15,7 @@ const (
 	failuresToRestart = 3
 	minRestartGap     = time.Second
 	maxRestartGap     = 15 * time.Second
+	leastRoom         = 1 << 20 // bytes that a new server needs to open its store and to take a message
 	storeFailed       = jetstream.ErrorCode(10077)
 	noResources       = jetstream.ErrorCode(10023) // what a server says once a full disk has wedged it
 )
@@ -21,7 +23,8 @@ const (
 // Run watches the bus until ctx ends and then returns nil: every ProbeEvery it publishes for
 // real, puts a missing stream back, and restarts an embedded server in process when it says
 // that it is out of resources or fails three times in a row. A server that met a full disk
-// refuses for good otherwise.
+// refuses for good otherwise. While the disk is full a new one could not open its store: the
+// restart waits for room, so that it comes as soon as there is some.
 func (b *Bus) Run(ctx context.Context) error {
 	b.mu.Lock()
 	b.watched = true
@@ -59,7 +62,7 @@ func (b *Bus) Run(ctx context.Context) error {
 		}
 		next.Reset(min(b.o.ProbeEvery, time.Second))
 		due := wedged || outOfResources(err) || (failures >= failuresToRestart && !streamFull(err)) || !b.serverRuns()
-		if b.o.URL != "" || !due || time.Since(lastRestart) < gap {
+		if b.o.URL != "" || !due || time.Since(lastRestart) < gap || b.room() != nil {
 			continue
 		}
 		if !lastRestart.IsZero() {
@@ -76,6 +79,19 @@ func (b *Bus) Run(ctx context.Context) error {
 		}
 		failures = 0
 	}
+}
+
+// room returns why the embedded server's disk takes nothing more, or nil. A small message may still fit where the next
+// one does not.
+func (b *Bus) room() error {
+	var st syscall.Statfs_t
+	if b.o.URL != "" || syscall.Statfs(b.o.Dir, &st) != nil {
+		return nil
+	}
+	if free := int64(st.Bavail) * int64(st.Bsize); free < leastRoom { //nolint:unconvert // the types differ between systems
+		return unavailable(fmt.Errorf("%d kB are free in %s", free>>10, b.o.Dir))
+	}
+	return nil
 }
 
 // probe publishes one message and makes sure that the stream exists.
@@ -95,7 +111,7 @@ func (b *Bus) probe(ctx context.Context) error {
 	if _, err := b.js.Publish(ctx, probeSubject, nil); err != nil {
 		return unavailable(fmt.Errorf("probe: publish: %w", err))
 	}
-	return nil
+	return b.room()
 }
 
 func (b *Bus) noteProbe(err error) {
