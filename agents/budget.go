@@ -1,13 +1,11 @@
 package agents
 
 import (
-	"context"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/internal/mutant"
 	"github.com/tandemhq/tandem/team"
 )
@@ -87,7 +85,8 @@ func (b *budget) spend(tokens int) error {
 	return nil
 }
 
-// The runs of a day are summed in one pass for the member and for its organization.
+// What the organization's AI members spend is kept by the hour, in the transaction that records the step. The hour that a
+// day ago is in counts whole, so that what is not yet a day old always does.
 const sqlSpent = `
 SELECT c.ai_streak AS streak,
        (SELECT count(*) FROM messages m WHERE m.org_id = @org AND m.conversation_id = @conversation AND m.sender_kind = 'ai'
@@ -96,10 +95,10 @@ SELECT c.ai_streak AS streak,
        coalesce(CASE WHEN jsonb_typeof(o.settings->'ai_cost_micros_per_day') = 'number' THEN (o.settings->>'ai_cost_micros_per_day')::numeric END, 0)::float8 AS org_cost_limit,
        coalesce(CASE WHEN jsonb_typeof(o.settings->'ai_tokens_per_day') = 'number' THEN (o.settings->>'ai_tokens_per_day')::numeric END, 0)::float8 AS org_token_limit
 FROM conversations c JOIN organizations o ON o.id = c.org_id,
-     (SELECT coalesce(sum(r.cost_micros) FILTER (WHERE r.member_id = @member), 0)::bigint AS member_cost,
-             coalesce(sum(r.input_tokens + r.output_tokens) FILTER (WHERE r.member_id = @member), 0)::bigint AS member_tokens,
-             coalesce(sum(r.cost_micros), 0)::bigint AS org_cost, coalesce(sum(r.input_tokens + r.output_tokens), 0)::bigint AS org_tokens
-      FROM runs r WHERE r.org_id = @org AND r.started_at > now() - interval '24 hours') d
+     (SELECT coalesce(sum(s.cost_micros) FILTER (WHERE s.member_id = @member), 0)::bigint AS member_cost,
+             coalesce(sum(s.tokens) FILTER (WHERE s.member_id = @member), 0)::bigint AS member_tokens,
+             coalesce(sum(s.cost_micros), 0)::bigint AS org_cost, coalesce(sum(s.tokens), 0)::bigint AS org_tokens
+      FROM ai_spending s WHERE s.org_id = @org AND s.hour > now() - interval '25 hours') d
 WHERE c.org_id = @org AND c.id = @conversation`
 
 type spent struct {
@@ -107,18 +106,28 @@ type spent struct {
 	MemberCost, MemberTokens    int64
 	OrgCost, OrgTokens          int64
 	OrgCostLimit, OrgTokenLimit float64 // 0: the default
+
+	said []heard `db:"-"` // the last messages, newest first, when machines are looked for
+}
+
+// queue reads what admit needs, as statements of batch.
+func (s *spent) queue(batch *pgx.Batch, t *Turn, machines bool) {
+	args := pgx.StrictNamedArgs{"org": t.Org, "conversation": t.Conversation, "member": t.Member.ID}
+	batch.Queue(sqlSpent, args).Query(func(rows pgx.Rows) (err error) {
+		*s, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[spent])
+		return err
+	})
+	if !machines {
+		return
+	}
+	batch.Queue(sqlRounds, pgx.StrictNamedArgs{"org": t.Org, "conversation": t.Conversation}).Query(func(rows pgx.Rows) (err error) {
+		s.said, err = pgx.CollectRows(rows, pgx.RowToStructByName[heard])
+		return err
+	})
 }
 
 // admit checks what spans turns: messages in a row, messages an hour, rounds with a machine, and what a day costs.
-func (b *budget) admit(ctx context.Context, tx pgx.Tx, org, conversation, member tandem.ID) error {
-	rows, err := tx.Query(ctx, sqlSpent, pgx.StrictNamedArgs{"org": org, "conversation": conversation, "member": member})
-	if err != nil {
-		return fmt.Errorf("read what the AI member has spent: %w", err)
-	}
-	s, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[spent])
-	if err != nil {
-		return fmt.Errorf("read what the AI member has spent: %w", err)
-	}
+func (b *budget) admit(s spent) error {
 	switch {
 	case mutant.Is("budget-ignored"):
 		return nil
@@ -134,10 +143,8 @@ func (b *budget) admit(ctx context.Context, tx pgx.Tx, org, conversation, member
 		return &breach{"the cost allowed for a day of all AI members together is spent"}
 	case float64(s.OrgTokens) >= positive(s.OrgTokenLimit, DefaultOrgTokensPerDay):
 		return &breach{"the tokens allowed for a day of all AI members together are spent"}
-	case b.MachineRounds < 0:
-		return nil
 	}
-	return b.notMachine(ctx, tx, org, conversation)
+	return b.notMachine(s.said)
 }
 
 func positive(n, d float64) float64 {

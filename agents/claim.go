@@ -1,6 +1,7 @@
 package agents
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/agents/llm"
 	"github.com/tandemhq/tandem/inbox"
+	"github.com/tandemhq/tandem/internal/events"
+	"github.com/tandemhq/tandem/internal/pg"
 	"github.com/tandemhq/tandem/internal/seal"
 	"github.com/tandemhq/tandem/team"
 )
@@ -18,15 +21,20 @@ import (
 // errNothing rolls a claim back that turned out to have nothing to answer.
 var errNothing = errors.New("nothing to answer")
 
+var sqlWaiting = `
+SELECT c.id, c.last_inbound_seq, c.answered_seq, c.handoff_id IS NULL AND c.state NOT IN ('resolved', 'spam') AND coalesce(c.owner_kind = 'ai', true) AS open,
+       coalesce(c.owner_id, ch.ai_member_id)::text AS member
+FROM conversations c JOIN channels ch ON ch.org_id = c.org_id AND ch.id = c.channel_id
+WHERE c.org_id = @org AND c.id = (SELECT conversation_id FROM (` + sqlConversationOf + `) x LIMIT 1)`
+
 const (
 	sqlTurn = `
-SELECT c.contact_id, c.channel_id, coalesce(c.lead_id::text, '') AS lead, coalesce(l.board_id::text, '') AS board, m.id AS message,
-       (SELECT count(*) FROM runs r WHERE r.org_id = @org AND r.conversation_id = @conversation AND r.trigger_seq = c.last_inbound_seq
+SELECT coalesce(l.board_id::text, '') AS board, m.id AS message,
+       (SELECT count(*) FROM runs r WHERE r.org_id = @org AND r.conversation_id = @conversation AND r.trigger_seq = @trigger
            AND r.state = 'failed') AS crashes
-FROM conversations c
-JOIN messages m ON m.org_id = c.org_id AND m.conversation_id = c.id AND m.seq = c.last_inbound_seq
-LEFT JOIN leads l ON l.org_id = c.org_id AND l.id = c.lead_id
-WHERE c.org_id = @org AND c.id = @conversation`
+FROM messages m
+LEFT JOIN leads l ON l.org_id = m.org_id AND l.id = @lead
+WHERE m.org_id = @org AND m.conversation_id = @conversation AND m.seq = @trigger`
 
 	// The contact waits, so whatever ended a run of this trigger did not reach it: a takeover held the
 	// answer back, or a person declined the handoff. The same trigger may be answered again.
@@ -34,32 +42,37 @@ WHERE c.org_id = @org AND c.id = @conversation`
 WHERE org_id = @org AND conversation_id = @conversation AND trigger_seq = @trigger AND state IN ('done', 'handed_off', 'budget')`
 )
 
-// claim takes the conversation for a run if an AI member should answer; nil when none should. Inbound
-// up to seen counts as answered by nobody else: it is the trigger of our own last turn.
-func (r *Runner) claim(ctx context.Context, conv tandem.ID, seen int64) (*work, error) {
+// claim takes the conversation of a record for a run if an AI member should answer; nil when none should. Inbound up to
+// seen counts as answered by nobody else: it is the trigger of our own last turn.
+func (r *Runner) claim(ctx context.Context, record tandem.ID, seen int64) (*work, error) {
 	var w *work
 	err := r.DB.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		w = nil
-		c, err := inbox.GetConversation(ctx, tx, conv)
+		a, err := tandem.ActorFrom(ctx)
 		if err != nil {
 			return err
 		}
-		member := c.AIMember
-		if c.Owner != nil {
-			member = c.Owner.ID
-		}
-		if member == "" || c.Owner != nil && c.Owner.Kind != tandem.AI || !waits(c, seen) {
+		var conv tandem.ID
+		var newest, answered int64
+		var open bool
+		var member *tandem.ID
+		err = tx.QueryRow(ctx, sqlWaiting, pgx.StrictNamedArgs{"org": a.Org, "id": record}).Scan(&conv, &newest, &answered, &open, &member)
+		if pg.NoRows(err) {
 			return errNothing
 		}
-		actor, err := team.MemberActor(ctx, tx, member)
+		if err != nil {
+			return fmt.Errorf("find conversation of record: %w", err)
+		}
+		r.nudge(events.Fact{Record: conv, Topic: "conversation."})
+		if !open || member == nil || !waits(newest, answered, seen) {
+			return errNothing
+		}
+		actor, profile, key, err := team.ModelSettings(ctx, tx, r.Sealer, *member)
 		if err != nil {
 			return err
 		}
-		if actor.Kind != tandem.AI {
-			return errNothing
-		}
-		w, err = r.take(tandem.WithActor(ctx, actor), tx, actor, conv, seen)
-		return err
+		w = &work{r: r, actor: actor, profile: profile, key: key}
+		return w.take(tandem.WithActor(ctx, actor), tx, conv, seen)
 	})
 	switch kind := tandem.KindOf(err); {
 	case err == nil:
@@ -68,59 +81,50 @@ func (r *Runner) claim(ctx context.Context, conv tandem.ID, seen int64) (*work, 
 	case errors.Is(err, errNothing), kind == tandem.Conflict, kind == tandem.Forbidden, kind == tandem.NotFound:
 		return nil, nil // somebody else has it, or the member is disabled
 	}
-	return nil, fmt.Errorf("claim conversation %s: %w", conv, err)
+	return nil, fmt.Errorf("claim conversation of %s: %w", record, err)
 }
 
 // waits reports whether the contact wrote something that has no answer.
-func waits(c inbox.Conversation, seen int64) bool {
-	answered := c.AnsweredSeq
+func waits(newest, answered, seen int64) bool {
 	if seen > 0 {
 		answered = min(answered, seen)
 	}
-	return c.LastInboundSeq > answered && c.Handoff == nil && c.State != inbox.StateResolved && c.State != inbox.StateSpam
+	return newest > answered
 }
 
-// take claims for a new run and writes its row. ctx carries the AI member.
-func (r *Runner) take(ctx context.Context, tx pgx.Tx, actor tandem.Actor, conv tandem.ID, seen int64) (*work, error) {
+// take claims for a new run and writes its row. ctx carries the AI member, and w who it is and its settings.
+func (w *work) take(ctx context.Context, tx pgx.Tx, conv tandem.ID, seen int64) error {
 	run := tandem.NewID()
-	c, err := inbox.ClaimForRun(ctx, tx, conv, run, orTime(r.Lease, defaultLease))
+	c, err := inbox.ClaimForRun(ctx, tx, conv, run, orTime(w.r.Lease, defaultLease))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if !waits(c, seen) {
-		return nil, errNothing // decided under the lock
+	if !waits(c.LastInboundSeq, c.AnsweredSeq, seen) {
+		return errNothing // decided under the lock
 	}
 	t := &Turn{
-		Org: actor.Org, Conversation: conv, Run: run, Fence: c.Fence, Trigger: c.LastInboundSeq,
-		Member: tandem.MemberRef{ID: actor.Member, Kind: actor.Kind, Name: actor.Name}, Retrieved: map[tandem.ID]Hit{},
+		Org: w.actor.Org, Conversation: conv, Contact: c.Contact, Channel: c.Channel, Lead: c.Lead, Run: run, Fence: c.Fence, Trigger: c.LastInboundSeq,
+		Member:   tandem.MemberRef{ID: w.actor.Member, Kind: w.actor.Kind, Name: w.actor.Name},
+		Provider: w.profile.Provider, Model: cmp.Or(w.profile.Model, w.profile.Provider), Retrieved: map[tandem.ID]Hit{},
 	}
-	w := &work{Turn: t, r: r, actor: actor}
-	crashes := 0
-	err = tx.QueryRow(ctx, sqlTurn, pgx.StrictNamedArgs{"org": t.Org, "conversation": conv}).
-		Scan(&t.Contact, &t.Channel, &t.Lead, &t.Board, &t.Message, &crashes)
-	if err != nil {
-		return nil, fmt.Errorf("read turn: %w", err)
-	}
-	w.crashed = crashes >= maxCrashes
-	if w.profile, w.key, err = team.ModelSettings(ctx, tx, r.Sealer, actor.Member); err != nil {
-		return nil, err
-	}
+	w.Turn = t
 	w.persona, w.budget = w.profile.Persona, newBudget(w.profile.Budget)
-	t.Provider, t.Model = w.profile.Provider, w.profile.Model
-	if t.Model == "" {
-		t.Model = t.Provider
+	b := &pgx.Batch{}
+	args := pgx.StrictNamedArgs{"org": t.Org, "conversation": conv, "trigger": t.Trigger}
+	b.Queue(sqlTurn, pgx.StrictNamedArgs{"org": t.Org, "conversation": conv, "trigger": t.Trigger, "lead": t.Lead.Ptr()}).QueryRow(func(row pgx.Row) error {
+		crashes := 0
+		err := row.Scan(&t.Board, &t.Message, &crashes)
+		w.crashed = crashes >= maxCrashes
+		return err
+	})
+	b.Queue(sqlReopen, args)
+	if err := t.start(ctx, b); err != nil {
+		return err
 	}
-	if _, err := tx.Exec(ctx, sqlReopen, pgx.StrictNamedArgs{"org": t.Org, "conversation": conv, "trigger": t.Trigger}); err != nil {
-		return nil, fmt.Errorf("reopen trigger: %w", err)
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return fmt.Errorf("start run: %w", err)
 	}
-	started, err := t.start(ctx, tx)
-	if err != nil {
-		return nil, err
-	}
-	if !started {
-		return nil, errNothing
-	}
-	return w, nil
+	return nil
 }
 
 // open makes the model ready; a member whose settings cannot work hands over.
@@ -144,9 +148,12 @@ func (r *Runner) restart(ctx context.Context, old *work, last bool) (*work, erro
 		if err := old.end(ctx, tx, Superseded, nil); err != nil {
 			return err
 		}
-		var err error
-		w, err = r.take(ctx, tx, old.actor, old.Conversation, old.Trigger)
-		return err
+		actor, profile, key, err := team.ModelSettings(ctx, tx, r.Sealer, old.actor.Member)
+		if err != nil {
+			return err
+		}
+		w = &work{r: r, actor: actor, profile: profile, key: key}
+		return w.take(ctx, tx, old.Conversation, old.Trigger)
 	})
 	switch kind := tandem.KindOf(err); {
 	case err == nil:
@@ -191,18 +198,14 @@ func (r *Runner) finish(ctx context.Context, w *work, end Ending, cause error) (
 		} else if err != nil {
 			return err
 		}
-		var newest int64
-		var handoff bool
-		var fence int64
-		var owner, lease *tandem.ID
-		err := tx.QueryRow(ctx, sqlLockTurn, pgx.StrictNamedArgs{"org": w.Org, "conversation": w.Conversation}).Scan(&fence, &owner, &lease, &newest, &handoff)
-		if err != nil {
+		var now standing
+		if err := now.scan(tx.QueryRow(ctx, sqlLockTurn, pgx.StrictNamedArgs{"org": w.Org, "conversation": w.Conversation})); err != nil {
 			return fmt.Errorf("read conversation at the end of a run: %w", err)
 		}
 		// Refused and still ours: the lease ran out before we were done, and nobody has come. Without another run the contact
 		// would wait for ever, because nothing else happens here any more.
 		lapsed := errors.Is(cause, inbox.ErrFenceMoved)
-		again = ours && !handoff && (lapsed || newest > w.Trigger && (cause == nil || reason != ""))
+		again = ours && !now.handoff && (lapsed || now.newest > w.Trigger && (cause == nil || reason != ""))
 		return w.end(ctx, tx, state, cause)
 	})
 	switch {
@@ -249,22 +252,21 @@ ORDER BY seq DESC LIMIT 3`
 // contact wrote last as what was asked.
 func PacketOf(ctx context.Context, tx pgx.Tx, t *Turn) (inbox.Packet, error) {
 	p := inbox.Packet{Qualification: map[string]inbox.Qualified{}}
-	rows, err := tx.Query(ctx, sqlAsked, pgx.StrictNamedArgs{"org": t.Org, "conversation": t.Conversation})
-	if err != nil {
-		return p, fmt.Errorf("read what was asked: %w", err)
-	}
-	asked, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
+	var asked []string
+	var lead reading
+	b := &pgx.Batch{}
+	b.Queue(sqlAsked, pgx.StrictNamedArgs{"org": t.Org, "conversation": t.Conversation}).Query(func(rows pgx.Rows) (err error) {
+		asked, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	lead.queueLead(b, t)
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return p, fmt.Errorf("read what was asked: %w", err)
 	}
 	for i := len(asked) - 1; i >= 0; i-- {
 		p.Asked = append(p.Asked, clip(strings.Join(strings.Fields(asked[i]), " "), 300))
 	}
-	_, known, err := t.leadFacts(ctx, tx)
-	if err != nil {
-		return p, err
-	}
-	for field, q := range known {
+	for field, q := range lead.known {
 		p.Qualification[field] = inbox.Qualified{Value: q.Value, Confidence: q.Confidence}
 	}
 	return p, nil

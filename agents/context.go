@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -62,10 +63,10 @@ const sqlStages = `SELECT id, name, kind FROM stages WHERE org_id = @org AND boa
 const sqlQualified = `SELECT field, value, confidence, locked FROM qualifications WHERE org_id = @org AND lead_id = @lead`
 
 // Inbound beyond the trigger is left out: whoever answers it has seen it whole.
-const sqlHistory = `SELECT direction, kind, sender_kind, sender_id, sender_name, text FROM messages
+var sqlHistory = `SELECT direction, kind, sender_kind, sender_id, sender_name, text FROM messages
 WHERE org_id = @org AND conversation_id = @conversation AND status NOT IN ('cancelled', 'draft')
   AND (direction = 'outbound' OR seq <= @trigger)
-ORDER BY seq DESC LIMIT @limit`
+ORDER BY seq DESC LIMIT ` + strconv.Itoa(historyMessages)
 
 type factsRow struct {
 	OrgName, Currency    string
@@ -96,29 +97,59 @@ type line struct {
 	Text       string
 }
 
-// request reads what the model may see of the conversation: its own lead and messages, nothing of
+// reading is what a turn reads before its model is asked.
+type reading struct {
+	spent  spent
+	facts  factsRow
+	stages []llm.Stage
+	known  map[string]llm.QualField
+	lines  []line // newest first
+}
+
+// read asks for all of it at once.
+func (rd *reading) read(ctx context.Context, tx pgx.Tx, t *Turn, machines bool) error {
+	b := &pgx.Batch{}
+	rd.spent.queue(b, t, machines)
+	b.Queue(sqlFacts, pgx.StrictNamedArgs{"org": t.Org, "conversation": t.Conversation, "unsure": unsure}).Query(func(rows pgx.Rows) (err error) {
+		rd.facts, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[factsRow])
+		return err
+	})
+	rd.queueLead(b, t)
+	b.Queue(sqlHistory, pgx.StrictNamedArgs{"org": t.Org, "conversation": t.Conversation, "trigger": t.Trigger}).Query(func(rows pgx.Rows) (err error) {
+		rd.lines, err = pgx.CollectRows(rows, pgx.RowToStructByName[line])
+		return err
+	})
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return fmt.Errorf("read for a turn: %w", err)
+	}
+	return nil
+}
+
+// queueLead reads the stages of the lead's board and what is known of the lead.
+func (rd *reading) queueLead(b *pgx.Batch, t *Turn) {
+	if t.Lead == "" {
+		return
+	}
+	b.Queue(sqlStages, pgx.StrictNamedArgs{"org": t.Org, "board": t.Board}).Query(func(rows pgx.Rows) (err error) {
+		rd.stages, err = pgx.CollectRows(rows, pgx.RowToStructByName[llm.Stage])
+		return err
+	})
+	b.Queue(sqlQualified, pgx.StrictNamedArgs{"org": t.Org, "lead": t.Lead}).Query(func(rows pgx.Rows) error {
+		rd.known = map[string]llm.QualField{}
+		var field string
+		var q llm.QualField
+		_, err := pgx.ForEachRow(rows, []any{&field, &q.Value, &q.Confidence, &q.Locked}, func() error {
+			rd.known[field] = q
+			return nil
+		})
+		return err
+	})
+}
+
+// request is what the model may see of the conversation: its own lead and messages, nothing of
 // other contacts.
-func (t *Turn) request(ctx context.Context, tx pgx.Tx, persona string, tools []Tool, now time.Time) (llm.Request, error) {
-	rows, err := tx.Query(ctx, sqlFacts, pgx.StrictNamedArgs{"org": t.Org, "conversation": t.Conversation, "unsure": unsure})
-	if err != nil {
-		return llm.Request{}, fmt.Errorf("read facts: %w", err)
-	}
-	f, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[factsRow])
-	if err != nil {
-		return llm.Request{}, fmt.Errorf("read facts: %w", err)
-	}
-	stages, known, err := t.leadFacts(ctx, tx)
-	if err != nil {
-		return llm.Request{}, err
-	}
-	rows, err = tx.Query(ctx, sqlHistory, pgx.StrictNamedArgs{"org": t.Org, "conversation": t.Conversation, "trigger": t.Trigger, "limit": historyMessages})
-	if err != nil {
-		return llm.Request{}, fmt.Errorf("read messages: %w", err)
-	}
-	lines, err := pgx.CollectRows(rows, pgx.RowToStructByName[line])
-	if err != nil {
-		return llm.Request{}, fmt.Errorf("read messages: %w", err)
-	}
+func (t *Turn) request(rd reading, persona string, tools []Tool, now time.Time) llm.Request {
+	f := rd.facts
 	var s settings
 	_ = json.Unmarshal(f.Settings, &s) // settings of another shape mean the defaults
 	zone, err := time.LoadLocation(s.Timezone)
@@ -127,10 +158,10 @@ func (t *Turn) request(ctx context.Context, tx pgx.Tx, persona string, tools []T
 	}
 	facts := llm.Facts{
 		Now: now.In(zone), OrgName: f.OrgName, AgentName: t.Member.Name, ContactName: f.ContactName, LeadTitle: f.LeadTitle, Currency: f.Currency,
-		StageID: string(f.StageID), Stages: stages, Qualification: known, Playbook: s.Playbook,
+		StageID: string(f.StageID), Stages: rd.stages, Qualification: rd.known, Playbook: s.Playbook,
 		Greeted: f.Greeted, OpenHandoff: f.OpenHandoff, Unanswered: f.Unanswered, HighValue: s.HighValue, LeadValue: f.ValueMinor,
 	}
-	return t.assemble(persona, f, facts, lines, tools), nil
+	return t.assemble(persona, f, facts, rd.lines, tools)
 }
 
 // assemble puts a request together. The system prompt is a constant. The organization's own words
@@ -147,36 +178,6 @@ func (t *Turn) assemble(persona string, f factsRow, facts llm.Facts, lines []lin
 		System: instructions, Messages: append(msgs, t.history(lines)...), Tools: specs(tools),
 		Nonce: t.nonce, MaxTokens: answerTokens, Facts: facts,
 	}
-}
-
-func (t *Turn) leadFacts(ctx context.Context, tx pgx.Tx) ([]llm.Stage, map[string]llm.QualField, error) {
-	known := map[string]llm.QualField{}
-	if t.Lead == "" {
-		return nil, known, nil
-	}
-	rows, err := tx.Query(ctx, sqlStages, pgx.StrictNamedArgs{"org": t.Org, "board": t.Board})
-	if err != nil {
-		return nil, nil, fmt.Errorf("read stages: %w", err)
-	}
-	stages, err := pgx.CollectRows(rows, pgx.RowToStructByName[llm.Stage])
-	if err != nil {
-		return nil, nil, fmt.Errorf("read stages: %w", err)
-	}
-	rows, err = tx.Query(ctx, sqlQualified, pgx.StrictNamedArgs{"org": t.Org, "lead": t.Lead})
-	if err != nil {
-		return nil, nil, fmt.Errorf("read qualification: %w", err)
-	}
-	var field, value string
-	var confidence float64
-	var locked bool
-	_, err = pgx.ForEachRow(rows, []any{&field, &value, &confidence, &locked}, func() error {
-		known[field] = llm.QualField{Value: value, Confidence: confidence, Locked: locked}
-		return nil
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("read qualification: %w", err)
-	}
-	return stages, known, nil
 }
 
 // records is the first message: what we have on file, as lines a reader can scan.

@@ -1,14 +1,12 @@
 package agents
 
 import (
-	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/tandemhq/tandem"
 )
@@ -27,11 +25,11 @@ const (
 
 // The newest messages, newest first. What people say ends the stretch that counts, and so does a handoff: the AI member
 // begins anew when it gets the conversation back.
-const sqlRounds = `
+var sqlRounds = `
 SELECT m.direction, m.sender_kind, m.handoff_id IS NOT NULL AS handoff, left(m.text, 4000) AS text, coalesce(m.sent_at, m.created_at) AS at
 FROM messages m
 WHERE m.org_id = @org AND m.conversation_id = @conversation AND m.kind = 'message' AND m.status NOT IN ('cancelled', 'draft')
-ORDER BY m.seq DESC LIMIT @limit`
+ORDER BY m.seq DESC LIMIT ` + strconv.Itoa(roundsRead)
 
 type heard struct {
 	Direction, SenderKind string
@@ -42,14 +40,9 @@ type heard struct {
 
 // notMachine is a breach when whoever writes has shown to be a machine for as many rounds as are allowed. Two AI
 // members that answer each other, or an AI member and an automatic answer, stop here.
-func (b *budget) notMachine(ctx context.Context, tx pgx.Tx, org, conversation tandem.ID) error {
-	rows, err := tx.Query(ctx, sqlRounds, pgx.StrictNamedArgs{"org": org, "conversation": conversation, "limit": roundsRead})
-	if err != nil {
-		return fmt.Errorf("read the last rounds: %w", err)
-	}
-	said, err := pgx.CollectRows(rows, pgx.RowToStructByName[heard])
-	if err != nil {
-		return fmt.Errorf("read the last rounds: %w", err)
+func (b *budget) notMachine(said []heard) error {
+	if b.MachineRounds < 0 {
+		return nil
 	}
 	if n := machineRounds(said); n >= b.MachineRounds {
 		return &breach{fmt.Sprintf("a machine seems to be writing: %d rounds on end were answered faster than a person types, or with the same words", n)}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/internal/events"
@@ -108,7 +110,7 @@ func ListRuns(ctx context.Context, tx pgx.Tx, q RunQuery) (p tandem.Page[Run], e
 		return p, err
 	}
 	size := tandem.Query{Limit: q.Limit}.Size()
-	sql, args := sqlRuns, pgx.StrictNamedArgs{"org": a.Org, "limit": size + 1}
+	sql, args := sqlRuns, pgx.StrictNamedArgs{"org": a.Org}
 	for name, id := range map[string]tandem.ID{"conversation_id": q.Conversation, "member_id": q.Member} {
 		if id == "" {
 			continue
@@ -137,7 +139,8 @@ func ListRuns(ctx context.Context, tx pgx.Tx, q RunQuery) (p tandem.Page[Run], e
 		sql += " AND (r.started_at, r.id) < (@at, @after)"
 		args["at"], args["after"] = at, key[1]
 	}
-	rows, err := tx.Query(ctx, sql+" ORDER BY r.started_at DESC, r.id DESC LIMIT @limit", args)
+	// The limit as text: of a parameter the server assumes that it asks for many rows, and makes another plan.
+	rows, err := tx.Query(ctx, sql+" ORDER BY r.started_at DESC, r.id DESC LIMIT "+strconv.Itoa(size+1), args)
 	if err != nil {
 		return p, fmt.Errorf("list runs: %w", err)
 	}
@@ -207,7 +210,12 @@ ON CONFLICT (org_id, conversation_id, trigger_seq) WHERE state IN ('running', 'd
 WITH s AS (
   INSERT INTO run_steps (org_id, run_id, idx, kind, name, input, output, error, input_tokens, output_tokens, cost_micros, chunks, latency_ms)
   VALUES (@org, @run, @idx, @kind, @name, @input, @output, @error, @input_tokens, @output_tokens, @cost, @chunks, @latency)
-  RETURNING kind)
+  RETURNING kind),
+spent AS (
+  INSERT INTO ai_spending (org_id, hour, member_id, cost_micros, tokens)
+  SELECT @org, date_trunc('hour', now(), 'UTC'), @member, @cost::bigint, @input_tokens::bigint + @output_tokens::bigint
+  WHERE @cost::bigint > 0 OR @input_tokens::bigint + @output_tokens::bigint > 0
+  ON CONFLICT (org_id, hour, member_id) DO UPDATE SET cost_micros = ai_spending.cost_micros + excluded.cost_micros, tokens = ai_spending.tokens + excluded.tokens)
 UPDATE runs SET input_tokens = input_tokens + @input_tokens, output_tokens = output_tokens + @output_tokens, cost_micros = cost_micros + @cost,
   tool_calls = tool_calls + (SELECT count(*) FROM s WHERE kind = 'tool')
 WHERE org_id = @org AND id = @run`
@@ -215,23 +223,19 @@ WHERE org_id = @org AND id = @run`
 	sqlStoredStep = `SELECT output, error FROM run_steps WHERE org_id = @org AND run_id = @run AND idx = @idx`
 )
 
-// start writes the run's row; false when this trigger has been answered already.
-func (t *Turn) start(ctx context.Context, tx pgx.Tx) (bool, error) {
-	args := pgx.StrictNamedArgs{"org": t.Org, "conversation": t.Conversation}
-	if _, err := tx.Exec(ctx, sqlBury, args); err != nil {
-		return false, fmt.Errorf("bury dead runs: %w", err)
-	}
-	tag, err := tx.Exec(ctx, sqlStart, pgx.StrictNamedArgs{
+// start queues what writes the run's row; errNothing when this trigger has been answered already.
+func (t *Turn) start(ctx context.Context, b *pgx.Batch) error {
+	b.Queue(sqlBury, pgx.StrictNamedArgs{"org": t.Org, "conversation": t.Conversation})
+	b.Queue(sqlStart, pgx.StrictNamedArgs{
 		"org": t.Org, "run": t.Run, "conversation": t.Conversation, "member": t.Member.ID, "trigger": t.Trigger, "fence": t.Fence,
 		"provider": t.Provider, "model": t.Model, "chain": tandem.ChainFrom(ctx),
+	}).Exec(func(tag pgconn.CommandTag) error {
+		if tag.RowsAffected() == 0 {
+			return errNothing
+		}
+		return nil
 	})
-	if err != nil {
-		return false, fmt.Errorf("start run: %w", err)
-	}
-	if tag.RowsAffected() == 0 {
-		return false, nil
-	}
-	return true, t.emit(ctx, tx, "started", t.Member.Name+" began to work on an answer.")
+	return events.Queue(ctx, b, t.event("started", t.Member.Name+" began to work on an answer."))
 }
 
 // end closes the run's row.
@@ -247,7 +251,11 @@ func (t *Turn) end(ctx context.Context, tx pgx.Tx, state string, cause error) er
 	if tag.RowsAffected() == 0 {
 		return nil // somebody who held the lease after us has ended it
 	}
-	return t.emit(ctx, tx, "ended", t.Member.Name+" "+endText[state], tandem.Change{Field: "state", Old: Running, New: state})
+	_, err = events.Emit(ctx, tx, t.event("ended", t.Member.Name+" "+endText[state], tandem.Change{Field: "state", Old: Running, New: state}))
+	if err != nil {
+		return fmt.Errorf("emit run.ended: %w", err)
+	}
+	return nil
 }
 
 var endText = map[string]string{
@@ -255,20 +263,16 @@ var endText = map[string]string{
 	Cancelled: "stopped, because somebody else has the conversation.", FailedRun: "could not answer.", OverBudget: "stopped at its budget.",
 }
 
-func (t *Turn) emit(ctx context.Context, tx pgx.Tx, verb, text string, changes ...tandem.Change) error {
-	_, err := events.Emit(ctx, tx, tandem.Event{
+func (t *Turn) event(verb, text string, changes ...tandem.Change) tandem.Event {
+	return tandem.Event{
 		Noun: "run", Verb: verb, Record: t.Run, Conv: t.Conversation, Lead: t.Lead, Description: text, Category: "agent", Severity: "info", Changes: changes,
-	})
-	if err != nil {
-		return fmt.Errorf("emit run.%s: %w", verb, err)
 	}
-	return nil
 }
 
 // step appends one row of the record. Its unique index decides that a call of a run happens once.
 func (t *Turn) step(ctx context.Context, tx pgx.Tx, s Step) error {
 	_, err := tx.Exec(ctx, sqlAddStep, pgx.StrictNamedArgs{
-		"org": t.Org, "run": t.Run, "idx": s.Idx, "kind": s.Kind, "name": clean(clip(s.Name, 200)), "input": s.Input, "output": s.Output, "error": clean(s.Error),
+		"org": t.Org, "run": t.Run, "member": t.Member.ID, "idx": s.Idx, "kind": s.Kind, "name": clean(clip(s.Name, 200)), "input": s.Input, "output": s.Output, "error": clean(s.Error),
 		"input_tokens": s.InputTokens, "output_tokens": s.OutputTokens, "cost": s.CostMicros, "chunks": s.Chunks, "latency": s.LatencyMS,
 	})
 	if err != nil {

@@ -130,25 +130,9 @@ func (r *Runner) wants(ctx context.Context, tx pgx.Tx, facts []events.Fact) ([]b
 // the turns it started have ended. Its errors are failures of the database or the bus's shutdown;
 // the fact may be delivered again at any time.
 func (r *Runner) Wake(ctx context.Context, f events.Fact) error {
-	var conv tandem.ID
-	err := r.DB.Read(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		conv = ""
-		err := tx.QueryRow(ctx, sqlConversationOf, pgx.StrictNamedArgs{"org": f.Org, "id": f.Record}).Scan(&conv)
-		if pg.NoRows(err) {
-			return nil
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("find conversation of %s: %w", f.Topic, err)
-	}
-	if conv == "" {
-		return nil
-	}
-	r.nudge(events.Fact{Record: conv, Topic: "conversation."})
 	seen := int64(0)
 	for {
-		w, err := r.claim(ctx, conv, seen)
+		w, err := r.claim(ctx, f.Record, seen)
 		if err != nil || w == nil {
 			return err
 		}
@@ -201,19 +185,17 @@ func (r *Runner) attempt(ctx context.Context, w *work) (Ending, error) {
 	if w.openErr != nil {
 		return "", &fault{w.openErr}
 	}
-	var req llm.Request
-	err := w.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if err := w.budget.admit(ctx, tx, w.Org, w.Conversation, w.Member.ID); err != nil {
-			return err
-		}
-		var err error
-		req, err = w.request(ctx, tx, w.persona, r.Tools, time.Now())
-		return err
+	var rd reading
+	err := w.read(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		return rd.read(ctx, tx, w.Turn, w.budget.MachineRounds >= 0)
 	})
 	if err != nil {
 		return "", err
 	}
-	return w.loop(ctx, req)
+	if err := w.budget.admit(rd.spent); err != nil {
+		return "", err
+	}
+	return w.loop(ctx, w.request(rd, w.persona, r.Tools, time.Now()))
 }
 
 // beat renews the lease until ctx ends, and cancels the turn when it is no longer wanted.
@@ -224,10 +206,12 @@ func (r *Runner) beat(ctx context.Context, cancel context.CancelCauseFunc, w *wo
 	var looked time.Time
 	r.typing(ctx, w, every+2*time.Second)
 	for {
+		due := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			due = true
 			r.typing(ctx, w, every+2*time.Second)
 		case <-l.look:
 			select {
@@ -237,12 +221,17 @@ func (r *Runner) beat(ctx context.Context, cancel context.CancelCauseFunc, w *wo
 			}
 		}
 		looked = time.Now()
-		err := w.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-			if err := w.hold(ctx, tx); err != nil { // first, because it takes the locks in everybody's order
-				return err
-			}
-			return inbox.Heartbeat(ctx, tx, w.Conversation, w.Run, w.Fence, orTime(r.Lease, defaultLease))
-		})
+		var err error
+		if due {
+			err = w.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+				if err := w.hold(ctx, tx); err != nil { // first, because it takes the locks in everybody's order
+					return err
+				}
+				return inbox.Heartbeat(ctx, tx, w.Conversation, w.Run, w.Fence, orTime(r.Lease, defaultLease))
+			})
+		} else {
+			err = w.read(ctx, w.look)
+		}
 		switch {
 		case err == nil:
 		case errors.Is(err, inbox.ErrFenceMoved), errors.Is(err, inbox.ErrSuperseded):

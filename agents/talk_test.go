@@ -209,7 +209,7 @@ func TestBudgetsOfADay(t *testing.T) {
 	})
 	set := func(settings string) {
 		w.tx(func(ctx context.Context, tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, `UPDATE runs SET input_tokens = 0, output_tokens = 0, cost_micros = 0 WHERE org_id = $1`, w.org); err != nil {
+			if _, err := tx.Exec(ctx, `DELETE FROM ai_spending WHERE org_id = $1`, w.org); err != nil {
 				return err
 			}
 			_, err := tx.Exec(ctx, `UPDATE organizations SET settings = $2 WHERE id = $1`, w.org, settings)

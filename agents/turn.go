@@ -347,30 +347,52 @@ const (
 	// The lead before the conversation: the order in which every transaction takes these locks.
 	sqlLockLead = `SELECT 1 FROM leads WHERE org_id = @org AND id = @lead FOR NO KEY UPDATE`
 
-	sqlLockTurn = `SELECT fence, owner_id, lease_run, last_inbound_seq, handoff_id IS NOT NULL
-FROM conversations WHERE org_id = @org AND id = @conversation FOR NO KEY UPDATE`
+	sqlLookTurn = `SELECT fence, owner_id, lease_run, last_inbound_seq, handoff_id IS NOT NULL
+FROM conversations WHERE org_id = @org AND id = @conversation`
+	sqlLockTurn = sqlLookTurn + ` FOR NO KEY UPDATE`
 )
 
 // hold locks the conversation and checks that it is still this run's, and that the contact has not
 // written again. This is the guard; a canceled context only spares the model some work.
 func (w *work) hold(ctx context.Context, tx pgx.Tx) error {
+	b := &pgx.Batch{}
 	if w.Lead != "" {
-		if _, err := tx.Exec(ctx, sqlLockLead, pgx.StrictNamedArgs{"org": w.Org, "lead": w.Lead}); err != nil {
-			return fmt.Errorf("lock lead: %w", err)
-		}
+		b.Queue(sqlLockLead, pgx.StrictNamedArgs{"org": w.Org, "lead": w.Lead})
 	}
-	var fence, newest int64
-	var owner, lease *tandem.ID
-	var handoff bool
-	err := tx.QueryRow(ctx, sqlLockTurn, pgx.StrictNamedArgs{"org": w.Org, "conversation": w.Conversation}).Scan(&fence, &owner, &lease, &newest, &handoff)
-	if err != nil {
+	var now standing
+	b.Queue(sqlLockTurn, pgx.StrictNamedArgs{"org": w.Org, "conversation": w.Conversation}).QueryRow(now.scan)
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return fmt.Errorf("lock conversation of run: %w", err)
 	}
+	return w.holds(now)
+}
+
+// look is hold without the locks: a hint that may be out of date at once.
+func (w *work) look(ctx context.Context, tx pgx.Tx) error {
+	var now standing
+	if err := now.scan(tx.QueryRow(ctx, sqlLookTurn, pgx.StrictNamedArgs{"org": w.Org, "conversation": w.Conversation})); err != nil {
+		return fmt.Errorf("look at conversation of run: %w", err)
+	}
+	return w.holds(now)
+}
+
+// standing is what decides whether a run goes on.
+type standing struct {
+	fence, newest int64
+	owner, lease  *tandem.ID
+	handoff       bool
+}
+
+func (s *standing) scan(row pgx.Row) error {
+	return row.Scan(&s.fence, &s.owner, &s.lease, &s.newest, &s.handoff)
+}
+
+func (w *work) holds(now standing) error {
 	switch {
 	case mutant.Is("no-fence-check-in-turn"):
-	case fence != w.Fence || tandem.Deref(owner) != w.Member.ID || tandem.Deref(lease) != w.Run || handoff:
+	case now.fence != w.Fence || tandem.Deref(now.owner) != w.Member.ID || tandem.Deref(now.lease) != w.Run || now.handoff:
 		return inbox.ErrFenceMoved
-	case newest > w.Trigger && !w.Last && !mutant.Is("superseded-answer-sent"):
+	case now.newest > w.Trigger && !w.Last && !mutant.Is("superseded-answer-sent"):
 		return inbox.ErrSuperseded
 	}
 	return nil
@@ -382,6 +404,13 @@ func (w *work) tx(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) e
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTime)
 	defer cancel()
 	return w.r.DB.Tx(ctx, fn)
+}
+
+// read is tx for what only reads.
+func (w *work) read(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTime)
+	defer cancel()
+	return w.r.DB.Read(ctx, fn)
 }
 
 // record stores a step in a transaction of its own.

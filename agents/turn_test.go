@@ -270,7 +270,7 @@ func TestBudgetsAcrossTurns(t *testing.T) {
 	// Two hubs that answer each other stop, because an AI member writes a few times an hour at most.
 	loop := w.customer(agenttest.NewScripted().Otherwise(agenttest.Replies("I am away.")))
 	w.tx(func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE runs SET cost_micros = 0 WHERE org_id = $1`, w.org)
+		_, err := tx.Exec(ctx, `DELETE FROM ai_spending WHERE org_id = $1`, w.org)
 		return err
 	})
 	n := 0

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/events"
 	"github.com/tandemhq/tandem/internal/mutant"
 	"github.com/tandemhq/tandem/internal/pg"
 	"github.com/tandemhq/tandem/internal/timers"
@@ -132,80 +133,102 @@ func inactive() error {
 }
 
 const claimForRunSQL = `
-	WITH me AS (
-	    SELECT id FROM members WHERE org_id = @org AND id = @member AND kind = 'ai' AND status = 'active' FOR SHARE
-	)
-	UPDATE conversations c SET owner_id = me.id, owner_kind = 'ai', fence = @next, lease_run = @run,
+	UPDATE conversations SET owner_id = @member, owner_kind = 'ai', fence = @next, lease_run = @run,
 	       lease_until = now() + make_interval(secs => @lease), updated_at = now()
-	FROM me
-	WHERE c.org_id = @org AND c.id = @id AND c.fence = @fence
-	RETURNING c.fence`
+	WHERE org_id = @org AND id = @id AND fence = @fence`
+
+// RunClaim is what a run's claim found under the conversation's lock.
+type RunClaim struct {
+	Fence                       int64
+	Contact, Channel            tandem.ID
+	Lead                        tandem.ID // empty when the conversation has none
+	LastInboundSeq, AnsweredSeq int64
+}
 
 // ClaimForRun makes the AI member in ctx the owner for one turn, the run, with a lease on
 // the database's clock. A member that parked here keeps its fence; every other arrow raises
 // it. A conversation that somebody else owns, that a run of the member is working on, that
 // waits for a person's decision or is closed is a Conflict, with Owner where there is one.
-func ClaimForRun(ctx context.Context, tx pgx.Tx, conv, run tandem.ID, lease time.Duration) (Conversation, error) {
+func ClaimForRun(ctx context.Context, tx pgx.Tx, conv, run tandem.ID, lease time.Duration) (RunClaim, error) {
 	a, err := allowed(ctx, "conversation:claim")
 	if err != nil {
-		return Conversation{}, err
+		return RunClaim{}, err
 	}
 	if a.Kind != tandem.AI {
-		return Conversation{}, tandem.Errorf(tandem.Forbidden, "Only an AI member works in runs.")
+		return RunClaim{}, tandem.Errorf(tandem.Forbidden, "Only an AI member works in runs.")
 	}
-	if err := timers.Guard(ctx, tx, "lease", conv, lease); err != nil {
-		return Conversation{}, fmt.Errorf("set lease timer: %w", err)
-	}
-	if err := shareMember(ctx, tx, a.Org, a.Member); err != nil {
-		return Conversation{}, err
-	}
-	h, err := hold(ctx, tx, a.Org, conv)
+	h, err := holdForRun(ctx, tx, a, conv, lease)
 	if err != nil {
-		return Conversation{}, err
+		return RunClaim{}, err
 	}
 	mine := h.ownedBy(a.Member)
 	keeps := mine && (h.LeaseRun == nil || *h.LeaseRun == run)
 	switch {
 	case h.State == StateResolved || h.State == StateSpam:
-		return Conversation{}, tandem.Errorf(tandem.Conflict, "The conversation is closed.")
+		return RunClaim{}, tandem.Errorf(tandem.Conflict, "The conversation is closed.")
 	case h.HandoffID != nil:
-		return Conversation{}, waitsForPerson()
+		return RunClaim{}, waitsForPerson()
 	case h.OwnerID == nil, keeps:
 	case h.ownedByMachine() && h.LeaseOver:
 		// The run before this one died; what it left half done must not go out beside our answer.
 		if err := h.cancelMachine(ctx, tx, true); err != nil {
-			return Conversation{}, err
+			return RunClaim{}, err
 		}
 	default:
-		return Conversation{}, h.taken(ctx, tx)
+		return RunClaim{}, h.taken(ctx, tx)
 	}
 	next := h.Fence + 1
 	if keeps {
 		next = h.Fence
 	}
-	err = tx.QueryRow(ctx, claimForRunSQL, pgx.StrictNamedArgs{
+	b := &pgx.Batch{}
+	b.Queue(claimForRunSQL, pgx.StrictNamedArgs{
 		"org": a.Org, "id": conv, "member": a.Member, "run": run, "lease": lease.Seconds(), "fence": h.Fence, "next": next,
-	}).Scan(&h.Fence)
-	if pg.NoRows(err) {
-		return Conversation{}, inactive()
-	}
-	if err != nil {
-		return Conversation{}, fmt.Errorf("claim conversation for run: %w", err)
-	}
+	})
 	if !keeps {
-		if err := h.emit(ctx, tx, "claimed", a.Name+" claimed the conversation with "+h.ContactName+".", ownerChange(h.OwnerID, &a.Member)); err != nil {
-			return Conversation{}, err
+		text := a.Name + " claimed the conversation with " + h.ContactName + "."
+		if err := events.Queue(ctx, b, h.event("claimed", text, ownerChange(h.OwnerID, &a.Member))); err != nil {
+			return RunClaim{}, err
 		}
 	}
-	return getConversation(ctx, tx, a.Org, conv)
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return RunClaim{}, fmt.Errorf("claim conversation for run: %w", err)
+	}
+	return RunClaim{
+		Fence: next, Contact: h.ContactID, Channel: h.ChannelID, Lead: tandem.Deref(h.LeadID),
+		LastInboundSeq: h.LastInboundSeq, AnsweredSeq: h.AnsweredSeq,
+	}, nil
 }
+
+// holdForRun sets the lease's timer, keeps the AI member's row as it is and locks the conversation, in one round trip and
+// in everybody's order.
+func holdForRun(ctx context.Context, tx pgx.Tx, a tandem.Actor, conv tandem.ID, lease time.Duration) (h *held, err error) {
+	b := &pgx.Batch{}
+	if err := timers.QueueGuard(ctx, b, "lease", conv, lease); err != nil {
+		return nil, fmt.Errorf("set lease timer: %w", err)
+	}
+	b.Queue(shareMemberSQL, pgx.StrictNamedArgs{"org": a.Org, "id": a.Member}).QueryRow(shared)
+	b.Queue(holdSQL, pgx.StrictNamedArgs{"org": a.Org, "id": conv}).Query(func(rows pgx.Rows) error {
+		h, err = heldOf(rows, a.Org)
+		return err
+	})
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return nil, fmt.Errorf("hold conversation for run: %w", err)
+	}
+	return h, nil
+}
+
+const shareMemberSQL = `SELECT id FROM members WHERE org_id = @org AND id = @id AND status = 'active' FOR SHARE`
 
 // shareMember keeps the member's row as it is until the transaction ends, and refuses
 // when the member is not active.
 func shareMember(ctx context.Context, tx pgx.Tx, org, member tandem.ID) error {
+	return shared(tx.QueryRow(ctx, shareMemberSQL, pgx.StrictNamedArgs{"org": org, "id": member}))
+}
+
+func shared(row pgx.Row) error {
 	var id tandem.ID
-	err := tx.QueryRow(ctx, `SELECT id FROM members WHERE org_id = @org AND id = @id AND status = 'active' FOR SHARE`,
-		pgx.StrictNamedArgs{"org": org, "id": member}).Scan(&id)
+	err := row.Scan(&id)
 	if pg.NoRows(err) {
 		return inactive()
 	}

@@ -271,6 +271,10 @@ func hold(ctx context.Context, tx pgx.Tx, org, conv tandem.ID) (*held, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock conversation: %w", err)
 	}
+	return heldOf(rows, org)
+}
+
+func heldOf(rows pgx.Rows, org tandem.ID) (*held, error) {
 	h, err := pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByName[held])
 	if pg.NoRows(err) {
 		return nil, noConversation()

@@ -309,7 +309,10 @@ func (c *callersWorld) call(a tandem.Actor, in asks) (out told) {
 		case "steal":
 			return conv(Takeover(ctx, tx, in.conv, "It is urgent"))
 		case "run":
-			return conv(ClaimForRun(ctx, tx, in.conv, in.run, longLease))
+			if _, err := ClaimForRun(ctx, tx, in.conv, in.run, longLease); err != nil {
+				return err
+			}
+			return conv(GetConversation(ctx, tx, in.conv))
 		case "park":
 			return Park(ctx, tx, in.conv, in.run, in.fence)
 		case "ask":

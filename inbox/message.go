@@ -241,14 +241,17 @@ func (h *held) emitMessage(ctx context.Context, tx pgx.Tx, id tandem.ID, verb, t
 
 // emit records what happened to the held conversation itself.
 func (h *held) emit(ctx context.Context, tx pgx.Tx, verb, text string, changes ...tandem.Change) error {
-	_, err := events.Emit(ctx, tx, tandem.Event{
-		Noun: "conversation", Verb: verb, Record: h.ID, Conv: h.ID, Lead: tandem.Deref(h.LeadID),
-		Description: text, Category: "conversation", Severity: "info", Changes: changes,
-	})
-	if err != nil {
+	if _, err := events.Emit(ctx, tx, h.event(verb, text, changes...)); err != nil {
 		return fmt.Errorf("emit conversation.%s: %w", verb, err)
 	}
 	return nil
+}
+
+func (h *held) event(verb, text string, changes ...tandem.Change) tandem.Event {
+	return tandem.Event{
+		Noun: "conversation", Verb: verb, Record: h.ID, Conv: h.ID, Lead: tandem.Deref(h.LeadID),
+		Description: text, Category: "conversation", Severity: "info", Changes: changes,
+	}
 }
 
 // maxReply bounds what a member may write, in characters.

@@ -205,7 +205,10 @@ func (w *world) run(a tandem.Actor, conv tandem.ID, lease time.Duration) (run ta
 	w.Helper()
 	run = tandem.NewID()
 	w.do(w.as(a), func(ctx context.Context, tx pgx.Tx) (err error) {
-		c, err = ClaimForRun(ctx, tx, conv, run, lease)
+		if _, err = ClaimForRun(ctx, tx, conv, run, lease); err != nil {
+			return err
+		}
+		c, err = GetConversation(ctx, tx, conv)
 		return err
 	})
 	return run, c

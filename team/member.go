@@ -11,6 +11,7 @@ import (
 
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/internal/events"
+	"github.com/tandemhq/tandem/internal/pg"
 	"github.com/tandemhq/tandem/internal/record"
 	"github.com/tandemhq/tandem/internal/seal"
 )
@@ -277,35 +278,37 @@ func addMember(ctx context.Context, tx pgx.Tx, n newMember) (Member, error) {
 	return Members.Load(ctx, tx, n.id, false)
 }
 
-const sqlMemberSecret = `SELECT secret FROM members WHERE org_id = @org AND id = @id`
+const sqlModelSettings = `SELECT name, role, status, ai, secret FROM members WHERE org_id = @org AND id = @id AND kind = 'ai'`
 
-// ModelSettings returns an AI member's profile and its model's API key in plain text, for
-// the code that is about to call the model. Nothing else may ask for it. A member that is
-// not an AI member is NotFound.
-func ModelSettings(ctx context.Context, tx pgx.Tx, sealer *seal.Sealer, member tandem.ID) (AIProfile, seal.Secret, error) {
+// ModelSettings returns an active AI member as the actor of its turns, on ctx's causal chain, its profile, and its model's
+// API key in plain text, for the code that is about to call the model. Nothing else may ask for it. A member that is not
+// an AI member is NotFound, a disabled one Forbidden.
+func ModelSettings(ctx context.Context, tx pgx.Tx, sealer *seal.Sealer, member tandem.ID) (actor tandem.Actor, p AIProfile, key seal.Secret, err error) {
 	a, err := tandem.ActorFrom(ctx)
 	if err != nil {
-		return AIProfile{}, "", err
+		return actor, p, "", err
 	}
-	m, err := Members.Load(ctx, tx, member, false)
-	if err != nil {
-		return AIProfile{}, "", err
-	}
-	if m.AI == nil {
-		return AIProfile{}, "", tandem.Errorf(tandem.NotFound, "%s is not an AI member.", m.Name)
-	}
+	actor = tandem.Actor{Org: a.Org, Member: member, Kind: tandem.AI, Chain: tandem.ChainFrom(ctx)}
+	var status string
 	var sealed []byte
-	if err := tx.QueryRow(ctx, sqlMemberSecret, pgx.StrictNamedArgs{"org": a.Org, "id": member}).Scan(&sealed); err != nil {
-		return AIProfile{}, "", fmt.Errorf("get model settings: %w", err)
+	err = tx.QueryRow(ctx, sqlModelSettings, pgx.StrictNamedArgs{"org": a.Org, "id": member}).Scan(&actor.Name, &actor.Role, &status, &p, &sealed)
+	switch {
+	case pg.NoRows(err):
+		return actor, p, "", tandem.Errorf(tandem.NotFound, "There is no such AI member.")
+	case err != nil:
+		return actor, p, "", fmt.Errorf("get model settings: %w", err)
+	case status != "active":
+		return actor, p, "", tandem.Errorf(tandem.Forbidden, "%s is disabled.", actor.Name)
 	}
+	actor.Grants = Grants(actor.Role)
 	if sealed == nil {
-		return *m.AI, "", nil
+		return actor, p, "", nil
 	}
 	plain, err := sealer.Unseal(a.Org, "members", "secret", member, sealed)
 	if err != nil {
-		return AIProfile{}, "", fmt.Errorf("get model settings: %w", err)
+		return actor, p, "", fmt.Errorf("get model settings: %w", err)
 	}
-	return *m.AI, seal.Secret(plain), nil
+	return actor, p, seal.Secret(plain), nil
 }
 
 // MemberActor returns the actor of an active member of ctx's organization, on ctx's causal

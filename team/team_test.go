@@ -433,7 +433,7 @@ func TestAIMembersKeepTheirSecret(t *testing.T) {
 	var profile AIProfile
 	var key seal.Secret
 	must(t, db, sys, func(ctx context.Context, tx pgx.Tx) (err error) {
-		if profile, key, err = ModelSettings(ctx, tx, sealer, ava.ID); err != nil {
+		if _, profile, key, err = ModelSettings(ctx, tx, sealer, ava.ID); err != nil {
 			return err
 		}
 		list, err = Members.List(ctx, tx, tandem.Query{Filter: map[string]string{"kind": "ai"}})
@@ -443,7 +443,7 @@ func TestAIMembersKeepTheirSecret(t *testing.T) {
 		t.Errorf("%+v", profile)
 	}
 	err = db.Tx(sys, func(ctx context.Context, tx pgx.Tx) error {
-		_, _, err := ModelSettings(ctx, tx, sealer, owner.ID)
+		_, _, _, err := ModelSettings(ctx, tx, sealer, owner.ID)
 		return err
 	})
 	want(t, err, tandem.NotFound, "model settings of a person")
@@ -457,7 +457,7 @@ func TestAIMembersKeepTheirSecret(t *testing.T) {
 		return err
 	})
 	err = db.Tx(sys, func(ctx context.Context, tx pgx.Tx) error {
-		_, _, err := ModelSettings(ctx, tx, sealer, eve.ID)
+		_, _, _, err := ModelSettings(ctx, tx, sealer, eve.ID)
 		return err
 	})
 	want(t, err, tandem.Internal, "a key moved to another row")

@@ -115,8 +115,9 @@ func (r *reader) handle(ctx context.Context, m bus.Msg) error {
 			return r.s.Apply(ctx, tx, f)
 		})
 	}
+	hctx, todo := ctx, false
 	if r.glancer != nil {
-		if todo, err := r.glancer.look(ctx, f); err != nil || !todo {
+		if hctx, todo, err = r.glancer.look(ctx, f); err != nil || !todo {
 			return err
 		}
 		select {
@@ -125,22 +126,32 @@ func (r *reader) handle(ctx context.Context, m bus.Msg) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}
-	hctx, todo := ctx, false
-	err = r.db.Read(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
-		hctx, todo, err = r.look(ctx, tx, lookSQL, f)
-		return err
-	})
-	if err != nil || !todo {
-		return err
+	} else {
+		err = r.db.Read(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+			hctx, todo, err = r.look(ctx, tx, lookSQL, f)
+			return err
+		})
+		if err != nil || !todo {
+			return err
+		}
 	}
 	if err := r.s.Handle(hctx, f); err != nil {
 		return err
 	}
-	return r.db.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, rememberSQL, pgx.StrictNamedArgs{"consumer": r.s.Name, "id": f.ID})
-		return wrap(err, "remember the fact")
+	return r.remember(ctx, f)
+}
+
+// remember is for what Handle has done.
+func (r *reader) remember(ctx context.Context, f Fact) error {
+	err := r.db.Statement(ctx, func(ctx context.Context, q pg.Queryer) error {
+		rows, err := q.Query(ctx, rememberSQL, pgx.StrictNamedArgs{"consumer": r.s.Name, "id": f.ID})
+		if err != nil {
+			return err
+		}
+		rows.Close()
+		return rows.Err()
 	})
+	return wrap(err, "remember the fact")
 }
 
 // early is the deliberate defect that remembers a fact before its effect.
@@ -167,10 +178,15 @@ func (r *reader) look(ctx context.Context, tx pgx.Tx, q string, f Fact) (context
 	if mutant.Is("processed-not-checked") {
 		fresh = true
 	}
-	if chain != nil {
-		ctx = tandem.WithActor(ctx, tandem.Actor{Org: f.Org, Kind: tandem.System, Name: "Tandem", Chain: *chain})
+	return onChain(ctx, f.Org, chain), fresh, nil
+}
+
+// onChain is ctx on the causal chain of a fact's event, if that has one.
+func onChain(ctx context.Context, org tandem.ID, chain *tandem.ID) context.Context {
+	if chain == nil {
+		return ctx
 	}
-	return ctx, fresh, nil
+	return tandem.WithActor(ctx, tandem.Actor{Org: org, Kind: tandem.System, Name: "Tandem", Chain: *chain})
 }
 
 const deadSQL = `

@@ -57,6 +57,16 @@ func Emit(ctx context.Context, tx pgx.Tx, e tandem.Event) (tandem.ID, error) {
 	return id, nil
 }
 
+// Queue is Emit as one more statement of b, for a transaction that has others to send with it.
+func Queue(ctx context.Context, b *pgx.Batch, e tandem.Event) error {
+	_, args, err := emitArgs(ctx, e)
+	if err != nil {
+		return err
+	}
+	b.Queue(emitSQL, args)
+	return nil
+}
+
 // The same for any number of events, given as a JSON array; the outbox numbers them in its order.
 const emitManySQL = `
 	WITH given AS (

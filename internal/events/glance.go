@@ -29,14 +29,15 @@ type glancer struct {
 
 type glance struct {
 	f    Fact
-	done chan struct{} // closed when todo and err are set
+	done chan struct{} // closed when the rest is set
 	todo bool
+	ctx  context.Context // for Handle, on the causal chain of the fact's event
 	err  error
 }
 
-// look reports whether the fact is new and wanted. One that is not wanted is remembered.
-func (l *glancer) look(ctx context.Context, f Fact) (bool, error) {
-	g := &glance{f: f, done: make(chan struct{})}
+// look reports whether the fact is new and wanted, and the context to handle it in. One that is not wanted is remembered.
+func (l *glancer) look(ctx context.Context, f Fact) (context.Context, bool, error) {
+	g := &glance{f: f, ctx: ctx, done: make(chan struct{})}
 	l.mu.Lock()
 	l.wait = append(l.wait, g)
 	if !l.busy {
@@ -45,7 +46,7 @@ func (l *glancer) look(ctx context.Context, f Fact) (bool, error) {
 	}
 	l.mu.Unlock()
 	<-g.done // within statementLimit, as run is
-	return g.todo, g.err
+	return g.ctx, g.todo, g.err
 }
 
 // run looks until nothing is left to look at.
@@ -73,9 +74,16 @@ func (l *glancer) run(ctx context.Context) {
 }
 
 const (
+	// As with quickPlansSQL, plans are kept from here on.
+	enterSQL = `SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('app.org_id', @org, true)`
+
+	// Those that are new, each with the causal chain of its event, looked up one by one: a plan that reads all of processed
+	// instead is what a server without statistics would choose.
 	newFactsSQL = `
-	SELECT u.id::text FROM unnest(@ids::uuid[]) u(id)
-	WHERE NOT EXISTS (SELECT FROM processed p WHERE p.consumer = @consumer AND p.msg_id = u.id)`
+	SELECT u.id::text, (SELECT e.chain_id::text FROM events e WHERE e.org_id = @org AND e.id = u.id)
+	FROM unnest(@ids::uuid[]) u(id)
+	WHERE (SELECT p.at FROM processed p WHERE p.consumer = @consumer AND p.msg_id = u.id) IS NULL`
+
 	rememberAllSQL = `
 	INSERT INTO processed (consumer, msg_id) SELECT @consumer, u.id FROM unnest(@ids::uuid[]) u(id) ORDER BY u.id ON CONFLICT DO NOTHING`
 )
@@ -85,36 +93,20 @@ const (
 func (l *glancer) together(ctx context.Context, batch []*glance) error {
 	ctx, cancel := context.WithTimeout(ctx, statementLimit)
 	defer cancel()
-	ids := make([]tandem.ID, len(batch))
-	for i, g := range batch {
-		ids[i] = g.f.ID
-	}
-	return l.db.Global(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, quickPlansSQL); err != nil {
-			return fmt.Errorf("look at facts: %w", err)
-		}
-		rows, err := tx.Query(ctx, newFactsSQL, pgx.StrictNamedArgs{"consumer": l.s.Name, "ids": ids})
-		if err != nil {
-			return fmt.Errorf("look at facts: %w", err)
-		}
-		fresh, err := pgx.CollectRows(rows, pgx.RowTo[tandem.ID])
-		if err != nil {
-			return fmt.Errorf("look at facts: %w", err)
-		}
-		isFresh := make(map[tandem.ID]bool, len(fresh))
-		for _, id := range fresh {
-			isFresh[id] = true
-		}
+	return l.db.Again(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		perOrg := map[tandem.ID][]*glance{}
 		for _, g := range batch {
-			if g.todo = isFresh[g.f.ID]; g.todo {
-				perOrg[g.f.Org] = append(perOrg[g.f.Org], g)
-			}
+			g.todo = false
+			perOrg[g.f.Org] = append(perOrg[g.f.Org], g)
 		}
 		var unwanted []tandem.ID
 		for org, list := range perOrg {
-			if err := pg.EnterOrg(ctx, tx, org); err != nil {
+			list, err := l.fresh(ctx, tx, org, list)
+			if err != nil {
 				return err
+			}
+			if len(list) == 0 {
+				continue
 			}
 			facts := make([]Fact, len(list))
 			for i, g := range list {
@@ -133,7 +125,36 @@ func (l *glancer) together(ctx context.Context, batch []*glance) error {
 		if len(unwanted) == 0 {
 			return nil
 		}
-		_, err = tx.Exec(ctx, rememberAllSQL, pgx.StrictNamedArgs{"consumer": l.s.Name, "ids": unwanted})
+		_, err := tx.Exec(ctx, rememberAllSQL, pgx.StrictNamedArgs{"consumer": l.s.Name, "ids": unwanted})
 		return wrap(err, "remember facts")
 	})
+}
+
+// fresh enters the organization and returns the glances at facts that are new.
+func (l *glancer) fresh(ctx context.Context, tx pgx.Tx, org tandem.ID, list []*glance) (out []*glance, err error) {
+	ids := make([]tandem.ID, len(list))
+	for i, g := range list {
+		ids[i] = g.f.ID
+	}
+	chains := map[tandem.ID]*tandem.ID{}
+	b := &pgx.Batch{}
+	b.Queue(enterSQL, pgx.StrictNamedArgs{"org": org})
+	b.Queue(newFactsSQL, pgx.StrictNamedArgs{"org": org, "consumer": l.s.Name, "ids": ids}).Query(func(rows pgx.Rows) error {
+		var id tandem.ID
+		var chain *tandem.ID
+		_, err := pgx.ForEachRow(rows, []any{&id, &chain}, func() error {
+			chains[id] = chain
+			return nil
+		})
+		return err
+	})
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return nil, fmt.Errorf("look at facts: %w", err)
+	}
+	for _, g := range list {
+		if chain, ok := chains[g.f.ID]; ok {
+			g.ctx, out = onChain(g.ctx, g.f.Org, chain), append(out, g)
+		}
+	}
+	return out, nil
 }

@@ -47,13 +47,30 @@ func StartGuard(ctx context.Context, tx pgx.Tx, kind string, record tandem.ID, a
 	return put(ctx, tx, startSQL, kind, record, after, process(ctx))
 }
 
-func put(ctx context.Context, tx pgx.Tx, sql, kind string, record tandem.ID, after time.Duration, process *int32) error {
-	a, err := tandem.ActorFrom(ctx)
+// QueueGuard is Guard as one more statement of b, for a transaction that has others to send with it.
+func QueueGuard(ctx context.Context, b *pgx.Batch, kind string, record tandem.ID, after time.Duration) error {
+	args, err := putArgs(ctx, kind, record, after, process(ctx))
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, sql, pgx.StrictNamedArgs{"kind": kind, "org": a.Org, "record": record, "after": after.Seconds(), "process": process})
+	b.Queue(setSQL, args)
+	return nil
+}
+
+func putArgs(ctx context.Context, kind string, record tandem.ID, after time.Duration, process *int32) (pgx.StrictNamedArgs, error) {
+	a, err := tandem.ActorFrom(ctx)
 	if err != nil {
+		return nil, err
+	}
+	return pgx.StrictNamedArgs{"kind": kind, "org": a.Org, "record": record, "after": after.Seconds(), "process": process}, nil
+}
+
+func put(ctx context.Context, tx pgx.Tx, sql, kind string, record tandem.ID, after time.Duration, process *int32) error {
+	args, err := putArgs(ctx, kind, record, after, process)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, sql, args); err != nil {
 		return fmt.Errorf("set timer %s: %w", kind, err)
 	}
 	return nil
