@@ -61,7 +61,7 @@ type Options struct {
 	// them is X-Forwarded-For believed; nobody else can choose the address that limits count.
 	TrustedProxies []netip.Prefix
 
-	InboundPerMinute int // inbound leads an API key may post; 0 means 6,000
+	InboundPerMinute int // inbound leads an API key may post, a sixth of them at once; 0 means 6,000
 	Logger           *slog.Logger
 }
 
@@ -85,7 +85,7 @@ func New(o Options) (http.Handler, error) {
 	if o.InboundPerMinute <= 0 {
 		o.InboundPerMinute = 6000
 	}
-	s.inbound = newLimiter(float64(o.InboundPerMinute)/60, o.InboundPerMinute, 10_000)
+	s.inbound = newLimiter(float64(o.InboundPerMinute)/60, max(o.InboundPerMinute/6, min(o.InboundPerMinute, 60)), 10_000)
 
 	s.facts = newFacts(s)
 

@@ -21,13 +21,17 @@ import (
 
 // BatchOptions are the limits of a Batcher. The zero value is fit for production.
 type BatchOptions struct {
-	Partitions int          // writers at once; 0 means 2
-	MaxBatch   int          // messages in one transaction; 0 means 200
-	Share      int          // of these, one organization's; 0 means 64
-	Queue      int          // messages waiting per partition before new ones are refused; 0 means 4,096
-	Lane       int          // of these, one organization's; 0 means a quarter
-	Logger     *slog.Logger // nil means slog.Default
-	Fault      Fault        // nil in production
+	Partitions int // writers at once; 0 means 2
+	MaxBatch   int // messages in one transaction; 0 means 200
+	Share      int // of these, one organization's; 0 means 64
+	Queue      int // messages waiting per partition before new ones are refused; 0 means 4,096
+	Lane       int // of these, one organization's; 0 means a quarter
+	// Patience is how long an organization's first message in the queue may have waited before
+	// new ones of it are refused; 0 means 1 s. Who is refused at once can try again; who waits
+	// for longer than his own patience sends it a second time and makes the queue longer.
+	Patience time.Duration
+	Logger   *slog.Logger // nil means slog.Default
+	Fault    Fault        // nil in production
 }
 
 // Batcher commits inbound messages in natural batches: whatever queued up while the last
@@ -74,6 +78,9 @@ func NewBatcher(db *pg.DB, o BatchOptions) *Batcher {
 	}
 	if o.Lane <= 0 {
 		o.Lane = max(1, o.Queue/4)
+	}
+	if o.Patience <= 0 {
+		o.Patience = time.Second
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -131,7 +138,7 @@ const fullAgain = time.Second
 
 // Deliver queues the message and waits until it is committed or refused. When ctx ends
 // first, the message may still be stored; delivering it again is safe. A full queue, a full
-// lane of the organization and a stopped Batcher are Unavailable.
+// or slow lane of the organization and a stopped Batcher are Unavailable.
 func (b *Batcher) Deliver(ctx context.Context, in channels.Inbound) (channels.Accepted, error) {
 	if err := in.Check(); err != nil {
 		return channels.Accepted{}, err
@@ -146,7 +153,7 @@ func (b *Batcher) Deliver(ctx context.Context, in channels.Inbound) (channels.Ac
 		_ = h.WriteByte(0)
 	}
 	d := &delivery{ctx: ctx, in: in, at: time.Now(), done: make(chan struct{})}
-	if !b.parts[h.Sum64()%uint64(len(b.parts))].put(d, b.o.Queue, b.o.Lane) {
+	if !b.parts[h.Sum64()%uint64(len(b.parts))].put(d, b.o.Queue, b.o.Lane, b.o.Patience) {
 		return channels.Accepted{}, &tandem.Error{Kind: tandem.Unavailable, Msg: "Too many messages are waiting. Send it again in a moment.", RetryAfter: fullAgain}
 	}
 	select {

@@ -28,12 +28,13 @@ func newQueue() *queue {
 	return &queue{wake: make(chan struct{}, 1), lanes: map[tandem.ID]*lane{}}
 }
 
-// put adds a message unless the queue or its organization's lane is full.
-func (q *queue) put(d *delivery, most, mostInLane int) bool {
+// put adds a message unless the queue or its organization's lane is full, or that lane's first
+// message has waited for longer than patience: what comes behind it would wait even longer.
+func (q *queue) put(d *delivery, most, mostInLane int, patience time.Duration) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	l := q.lanes[d.in.Org]
-	if q.n >= most || l != nil && len(l.items) >= mostInLane {
+	if q.n >= most || l != nil && (len(l.items) >= mostInLane || d.at.Sub(l.items[0].at) > patience) {
 		return false
 	}
 	if l == nil {

@@ -28,9 +28,11 @@ type Drain struct {
 	ReconcileEvery time.Duration
 	Logger         *slog.Logger // nil means slog.Default
 
-	highest  bus.Ack // the furthest position that this leader knows the stream to have reached
-	holes    uint64  // messages missing inside the stream, as of the last reconciliation
-	unsealed bool    // a seal failed, so that the next reconciliation looks for it
+	highest  bus.Ack     // the furthest position that this leader knows the stream to have reached
+	holes    uint64      // messages missing inside the stream, as of the last reconciliation
+	toSeal   []outboxRow // published, waiting for others to be sealed with
+	since    time.Time   // when the first of them was published
+	unsealed bool        // a seal failed, so that the next reconciliation looks for it
 }
 
 const (
@@ -38,7 +40,9 @@ const (
 	drainBatch     = sealBatch   // one organization's rows of a batch are sealed in one go
 	busyBatch      = 32          // rows in one go from which on it pays to let more come together
 	busyWait       = 40 * time.Millisecond
-	drainPoll      = time.Second // a NOTIFY can be lost; a poll cannot
+	sealEvery      = 250 * time.Millisecond // the audit chain may be this far behind: each seal costs a commit
+	lastSeal       = 5 * time.Second        // for what is not sealed when the drain stops
+	drainPoll      = time.Second            // a NOTIFY can be lost; a poll cannot
 	minDrainWait   = 50 * time.Millisecond
 	maxDrainWait   = 2 * time.Second
 	statementLimit = 30 * time.Second
@@ -81,8 +85,9 @@ func (d *Drain) lead(ctx context.Context) error {
 	if _, err := conn.Exec(ctx, "LISTEN tandem_outbox"); err != nil {
 		return fmt.Errorf("listen to the outbox: %w", err)
 	}
-	d.highest, d.holes, d.unsealed = bus.Ack{}, 0, true
+	d.highest, d.holes, d.toSeal, d.unsealed = bus.Ack{}, 0, nil, true
 
+	stopped := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	wake, gone := make(chan struct{}, 1), make(chan struct{})
 	go func() {
@@ -98,7 +103,15 @@ func (d *Drain) lead(ctx context.Context) error {
 			}
 		}
 	}()
-	defer func() { cancel(nil); <-gone }()
+	defer func() {
+		cancel(nil)
+		<-gone
+		if stopped.Err() != nil { // not because the lock is lost: then another process seals
+			sctx, done := context.WithTimeout(context.WithoutCancel(stopped), lastSeal)
+			defer done()
+			d.sealDue(sctx, true)
+		}
+	}()
 
 	// Nothing is published before the stream is known: a stream that lost its end would give new
 	// messages the positions of lost ones.
@@ -117,7 +130,11 @@ func (d *Drain) lead(ctx context.Context) error {
 			continue
 		}
 		wait = minDrainWait
-		t := time.NewTimer(drainPoll)
+		next := drainPoll
+		if len(d.toSeal) > 0 {
+			next = max(0, min(next, time.Until(d.since.Add(sealEvery))))
+		}
+		t := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
 		case <-wake:
@@ -137,6 +154,7 @@ func (d *Drain) pass(ctx context.Context, reconciled *time.Time) error {
 			*reconciled = time.Now()
 		}
 		n, err := d.batch(ctx)
+		d.sealDue(ctx, false)
 		if err != nil || n < busyBatch {
 			return err
 		}
@@ -199,14 +217,17 @@ func (d *Drain) batch(ctx context.Context) (int, error) {
 		return 0, stopped // what this batch published before may be lost as well: all of it goes again
 	}
 	if len(ids) > 0 {
-		err := d.DB.Global(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		err := d.DB.Again(ctx, func(ctx context.Context, tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, markSQL, pgx.StrictNamedArgs{"ids": ids, "epochs": epochs, "seqs": seqs})
 			return err
 		})
 		if err != nil { // they are published again, under the same message ids
 			return 0, fmt.Errorf("mark as published: %w", err)
 		}
-		d.sealRows(ctx, taken)
+		if len(d.toSeal) == 0 {
+			d.since = time.Now()
+		}
+		d.toSeal = append(d.toSeal, taken...)
 	}
 	return len(rows), wrap(stopped, "publish")
 }
@@ -258,7 +279,19 @@ func (d *Drain) refuse(ctx context.Context, r outboxRow, cause error) error {
 	})
 }
 
-// sealRows seals just published events, all organizations in one transaction. A failure does
+// sealDue seals published events when there are many, when the first has waited for long enough, or now.
+func (d *Drain) sealDue(ctx context.Context, now bool) {
+	for len(d.toSeal) >= sealBatch || len(d.toSeal) > 0 && (now || time.Since(d.since) >= sealEvery) {
+		n := min(len(d.toSeal), sealBatch)
+		d.sealRows(ctx, d.toSeal[:n])
+		d.toSeal = d.toSeal[n:]
+	}
+	if len(d.toSeal) == 0 {
+		d.toSeal = nil
+	}
+}
+
+// sealRows seals published events, all organizations in one transaction. A failure does
 // not stop the drain: the rows stay in the outbox until a reconciliation has sealed them, each
 // organization by itself.
 func (d *Drain) sealRows(ctx context.Context, rows []outboxRow) {

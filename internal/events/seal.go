@@ -54,15 +54,24 @@ func (r record) link(prev []byte) ([]byte, error) {
 	return h.Sum(nil), nil
 }
 
-// sealBatch bounds the events sealed in one transaction.
+// sealBatch bounds the events sealed in one transaction; it is unsealedSQL's limit.
 const sealBatch = 500
 
-// The rows to seal are found through the outbox, which keeps an event's row until it is sealed.
-const unsealedSQL = `
+// The rows to seal are found through the outbox, which keeps an event's row until it is sealed. Two statements, and the
+// seal looked up row by row: their plans have to be good whatever the server knows of the tables.
+const (
+	unsealedSQL = `
 	SELECT ` + columns + ` FROM outbox o JOIN events e ON e.org_id = o.org_id AND e.id = o.msg_id
-	WHERE o.org_id = @org AND o.topic <> 'out' AND o.published_at IS NOT NULL AND (@ids::bigint[] IS NULL OR o.id = ANY(@ids))
-	  AND NOT EXISTS (SELECT FROM event_seals s WHERE s.org_id = o.org_id AND s.event_id = o.msg_id)
-	ORDER BY o.id LIMIT @limit`
+	WHERE o.org_id = @org AND o.topic <> 'out' AND o.published_at IS NOT NULL
+	  AND (SELECT s.n FROM event_seals s WHERE s.org_id = o.org_id AND s.event_id = o.msg_id) IS NULL
+	ORDER BY o.id LIMIT 500`
+
+	unsealedOfSQL = `
+	SELECT ` + columns + ` FROM outbox o JOIN events e ON e.org_id = o.org_id AND e.id = o.msg_id
+	WHERE o.id = ANY(@ids::bigint[]) AND o.org_id = @org AND o.topic <> 'out' AND o.published_at IS NOT NULL
+	  AND (SELECT s.n FROM event_seals s WHERE s.org_id = o.org_id AND s.event_id = o.msg_id) IS NULL
+	ORDER BY o.id LIMIT 500`
+)
 
 const headSQL = `SELECT n, hash FROM event_seals WHERE org_id = @org ORDER BY n DESC LIMIT 1`
 
@@ -74,7 +83,11 @@ const appendSealsSQL = `
 // the outbox rows ids when given, and returns how many. Two sealers at once cannot fork the
 // chain: the second violates its primary key.
 func seal(ctx context.Context, tx pgx.Tx, org tandem.ID, ids []int64) (int, error) {
-	rows, err := tx.Query(ctx, unsealedSQL, pgx.StrictNamedArgs{"org": org, "ids": ids, "limit": sealBatch})
+	q, args := unsealedSQL, pgx.StrictNamedArgs{"org": org}
+	if ids != nil {
+		q, args["ids"] = unsealedOfSQL, ids
+	}
+	rows, err := tx.Query(ctx, q, args)
 	if err != nil {
 		return 0, fmt.Errorf("find unsealed events: %w", err)
 	}

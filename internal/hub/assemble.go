@@ -40,7 +40,7 @@ func (h *Hub) assemble() (err error) {
 	}
 	h.facts = newFacts()
 	h.Embedder = llm.HashedNgrams{}
-	h.Batcher = inbox.NewBatcher(h.DB, inbox.BatchOptions{Logger: c.Logger, Fault: c.Fault})
+	h.Batcher = inbox.NewBatcher(h.intake, inbox.BatchOptions{Logger: c.Logger, Fault: c.Fault})
 	h.egress = egress.New(egress.Options{Allow: c.AllowPrivate})
 	h.Inbox = inbox.New(inbox.Options{
 		DB: h.DB, Sealer: h.Sealer, Fanout: h.Fanout, Signal: h.Bus.Signal, Kinds: Kinds, HTTP: h.egress.HTTP(),
@@ -49,15 +49,15 @@ func (h *Hub) assemble() (err error) {
 	h.Switchboard = h.Inbox.Switchboard
 	models := &agents.Models{Rules: rules.Model{}, AllowPrivate: c.AllowPrivate}
 	h.Runner = &agents.Runner{
-		DB: h.DB, Sealer: h.Sealer, Models: models.Open, Tools: tools.All(), Embedder: h.Embedder, Signal: h.Bus.Signal,
+		DB: h.work, Sealer: h.Sealer, Models: models.Open, Tools: tools.All(), Embedder: h.Embedder, Signal: h.Bus.Signal,
 		Logger: c.Logger, Lease: c.Lease, Heartbeat: c.Lease / 3,
 	}
-	courier := &inbox.Courier{DB: h.DB, Channels: h.Switchboard.Get, SendTimeout: c.SendTimeout, Logger: c.Logger, Fault: c.Fault}
-	indexer := &agents.Indexer{DB: h.DB, Embedder: h.Embedder}
+	courier := &inbox.Courier{DB: h.work, Channels: h.Switchboard.Get, SendTimeout: c.SendTimeout, Logger: c.Logger, Fault: c.Fault}
+	indexer := &agents.Indexer{DB: h.work, Embedder: h.Embedder}
 	h.courier = events.Subscription{Name: "courier", Topics: []string{events.TopicOut}, Workers: 8, MaxDeliver: 10, Handle: courier.Deliver}
 	h.indexer = indexer.Subscription()
 	h.Drain = &events.Drain{
-		DB: h.DB, Publish: h.Bus.Publish, State: h.Bus.State, Logger: c.Logger,
+		DB: h.work, Publish: h.Bus.Publish, State: h.Bus.State, Logger: c.Logger,
 		Consumers: []events.Subscription{h.Runner.Subscription(), h.indexer, h.courier},
 	}
 	return nil
@@ -70,7 +70,7 @@ func (h *Hub) startRoles(context.Context) error {
 	intake, turns, sends, relay := newCrew("intake", h.log), newCrew("turns", h.log), newCrew("sends", h.log), newCrew("relay", h.log)
 	h.crew = []*crew{intake, turns, sends, relay}
 
-	here := timers.NewPresence(h.DB, c.Logger)
+	here := timers.NewPresence(h.work, c.Logger)
 	relay.run("presence", here.Run)
 	relay.run("bus", h.Bus.Run)
 	relay.run("batcher", h.Batcher.Run)
@@ -78,12 +78,12 @@ func (h *Hub) startRoles(context.Context) error {
 	consume := func(cr *crew, s events.Subscription) {
 		handle := h.counted(s.Name, s.Handle)
 		s.Handle = func(ctx context.Context, f events.Fact) error { return handle(here.In(ctx), f) }
-		cr.run(s.Name, func(ctx context.Context) error { return events.Consume(ctx, h.DB, h.Bus, s) })
+		cr.run(s.Name, func(ctx context.Context) error { return events.Consume(ctx, h.work, h.Bus, s) })
 		cr.run(s.Name+" again", func(ctx context.Context) error { return h.redeliver(ctx, s) })
 	}
 	if c.has(RoleJobs) {
 		relay.run("drain", h.Drain.Run)
-		runner := &timers.Runner{DB: h.DB, Handlers: inbox.Timers(), Logger: c.Logger}
+		runner := &timers.Runner{DB: h.work, Handlers: inbox.Timers(), Logger: c.Logger}
 		turns.run("timers", runner.Run)
 		consume(turns, h.indexer)
 	}

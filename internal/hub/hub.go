@@ -46,6 +46,8 @@ type Hub struct {
 	Runner      *agents.Runner
 	Drain       *events.Drain
 
+	intake   *pg.DB // of the batcher alone
+	work     *pg.DB // of whatever nobody waits for: turns, sends, the drain, timers
 	log      *slog.Logger
 	egress   *egress.Client
 	courier  events.Subscription
@@ -136,6 +138,14 @@ func (h *Hub) openKeys() (*seal.Sealer, error) {
 	return seal.Open(master)
 }
 
+// Connections of each kind of work, so that none can take all: a flood of turns keeps no message from being stored, and
+// requests that wait for each other's locks keep neither from going on.
+const (
+	apiConns    = 8
+	intakeConns = 3 // the batcher's two writers and whatever is stored alone
+	workConns   = 8
+)
+
 // openDatabase connects to the operator's database, or starts the private one.
 func (h *Hub) openDatabase(ctx context.Context) (err error) {
 	c := h.Config
@@ -148,7 +158,13 @@ func (h *Hub) openDatabase(ctx context.Context) (err error) {
 		url, owner = h.cluster.dsn(local.App), h.cluster.dsn(local.Owner)
 	}
 	// Opened before the migrations: a wrong role or a missing extension would fail them in words that say less.
-	if h.DB, err = pg.Open(ctx, pg.Config{URL: url, AllowUnsafe: c.Unsafe, Logger: c.Logger}); err != nil {
+	if h.DB, err = pg.Open(ctx, pg.Config{URL: url, MaxConns: apiConns, AllowUnsafe: c.Unsafe, Logger: c.Logger}); err != nil {
+		return err
+	}
+	if h.intake, err = h.DB.Beside(ctx, intakeConns); err != nil {
+		return err
+	}
+	if h.work, err = h.DB.Beside(ctx, workConns); err != nil {
 		return err
 	}
 	if owner != "" {
@@ -251,8 +267,10 @@ func (h *Hub) stop(ctx context.Context) error {
 	if h.Bus != nil {
 		errs = append(errs, h.Bus.Close(ctx))
 	}
-	if h.DB != nil {
-		h.DB.Close()
+	for _, db := range []*pg.DB{h.work, h.intake, h.DB} {
+		if db != nil {
+			db.Close()
+		}
 	}
 	if h.cluster != nil {
 		errs = append(errs, h.cluster.stop(ctx))

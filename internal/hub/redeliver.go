@@ -24,7 +24,7 @@ func (h *Hub) redeliver(ctx context.Context, s events.Subscription) error {
 	tick := time.NewTicker(redeliverEvery)
 	defer tick.Stop()
 	for {
-		due, err := timers.DueNow(ctx, h.DB, kind, redeliverBatch)
+		due, err := timers.DueNow(ctx, h.work, kind, redeliverBatch)
 		if err != nil && ctx.Err() == nil {
 			h.log.WarnContext(ctx, "look for failed messages to try again", "err", err)
 		}
@@ -45,7 +45,7 @@ func (h *Hub) redeliver(ctx context.Context, s events.Subscription) error {
 func (h *Hub) redeliverOne(ctx context.Context, s events.Subscription, d timers.Due) error {
 	limited, cancel := context.WithTimeout(ctx, redeliverLimit)
 	defer cancel()
-	failure := events.Redeliver(limited, h.DB, s, d.Record)
+	failure := events.Redeliver(limited, h.work, s, d.Record)
 	switch {
 	case failure == nil:
 	case tandem.KindOf(failure) == tandem.NotFound:
@@ -53,11 +53,11 @@ func (h *Hub) redeliverOne(ctx context.Context, s events.Subscription, d timers.
 	case ctx.Err() != nil:
 		return nil // we are stopping: the timer stays
 	default:
-		if err := events.StillDead(ctx, h.DB, d.Record, failure); err != nil {
+		if err := events.StillDead(ctx, h.work, d.Record, failure); err != nil {
 			return err
 		}
 	}
-	err := h.DB.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error { return timers.Clear(ctx, tx, d.Kind, d.Record) })
+	err := h.work.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error { return timers.Clear(ctx, tx, d.Kind, d.Record) })
 	if failure == nil {
 		failure = err
 	}

@@ -169,7 +169,7 @@ func (db *DB) Read(ctx context.Context, fn TxFunc) error {
 	if err != nil {
 		return err
 	}
-	return db.run(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly}, a.Org, fn)
+	return db.retry(ctx, func() error { return db.read(ctx, a.Org, fn) })
 }
 
 // Global runs fn in a transaction that belongs to no organization: it sees only the tables
@@ -177,6 +177,15 @@ func (db *DB) Read(ctx context.Context, fn TxFunc) error {
 func (db *DB) Global(ctx context.Context, fn TxFunc) error {
 	return db.run(ctx, pgx.TxOptions{}, "", fn)
 }
+
+// Again is Global for what is simply done again when it is lost: its commit does not wait for the disk, so a crash of
+// the server, though not of this process, may undo it after it was reported as done.
+func (db *DB) Again(ctx context.Context, fn TxFunc) error {
+	return db.retry(ctx, func() error { return db.once(ctx, pgx.TxOptions{CommitQuery: lazyCommit}, "", fn) })
+}
+
+// The setting has to be in force at the commit only.
+const lazyCommit = "SET LOCAL synchronous_commit = off; COMMIT"
 
 // Queryer runs a statement; a transaction and a connection are one.
 type Queryer interface {
