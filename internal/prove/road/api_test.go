@@ -62,8 +62,13 @@ type opened struct {
 // write posts one lead of somebody's.
 func write(t *testing.T, s *prove.Site, who, id, text string) (o opened) {
 	t.Helper()
-	must(t, s, http.MethodPost, "/inbound/lead", map[string]any{
-		"title": "Lead", "message": text, "external_id": id, "contact": map[string]string{"name": "Somebody", "email": who + "@example.com"},
-	}, &o)
+	must(t, s, http.MethodPost, "/inbound/lead", lead(who, id, text), &o)
 	return o
+}
+
+// lead is what somebody's lead looks like.
+func lead(who, id, text string) map[string]any {
+	return map[string]any{
+		"title": "Lead", "message": text, "external_id": id, "contact": map[string]string{"name": "Somebody", "email": who + "@example.com"},
+	}
 }

@@ -4,6 +4,8 @@ package road
 
 import (
 	"fmt"
+	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,26 +21,43 @@ func TestFrozenWorkers(t *testing.T) {
 	rng := proof.Rand(t)
 	s, world := answered(t, prove.SiteOptions{Cluster: prove.NewCluster(t, prove.WatchSettings), NATSURL: bustest.Server(t)})
 	s.WatchDispatches()
-	const lease, think, trials, people = time.Second, 1200, 200, 40
+	const lease, think, trials, writers = time.Second, 1200, 200, 4
 	s.Serve("--roles", "api,channels,jobs", "--lease", lease.String())
 	workers := []*prove.Process{s.ServeBeside("--roles", "agents", "--lease", lease.String()), s.ServeBeside("--roles", "agents", "--lease", lease.String())}
 	conn := s.DB(t)
 	const stopped = `SELECT count(*) FROM runs WHERE error = 'its worker stopped'`
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	written := sync.OnceFunc(func() { close(stop); wg.Wait() })
+	defer written()
+	for n := range writers { // people who write all the while, each time somebody new
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				case <-time.After(100 * time.Millisecond):
+				}
+				who := fmt.Sprintf("f%d-%d", n, i)
+				if _, err := call(s, http.MethodPost, "/inbound/lead", lead(who, who, fmt.Sprintf("[think %d] [#%s]", think, who)), nil); err != nil {
+					t.Errorf("a message is not accepted while a worker stands still: %v", err)
+					return
+				}
+			}
+		})
+	}
+	underway(t, conn, 10)
 	began := time.Now()
-	rounds := 0
-	for ; count(t, conn, stopped) < trials && time.Since(began) < 4*time.Minute; rounds++ {
-		for i := range people {
-			name := fmt.Sprintf("f%d-%d", rounds, i)
-			write(t, s, name, name, fmt.Sprintf("[think %d] [#%s]", think, name))
-		}
-		underway(t, conn, people*3/4)
+	freezes := 0
+	for ; count(t, conn, stopped) < trials && time.Since(began) < 3*time.Minute; freezes++ {
 		frozen := workers[rng.IntN(2)]
-		time.Sleep(time.Duration(rng.IntN(think/3)) * time.Millisecond)
 		frozen.Stop()
 		time.Sleep(2 * lease)
 		frozen.Cont()
-		drained(t, conn, prove.Patience)
+		time.Sleep(time.Duration(rng.IntN(think)) * time.Millisecond)
 	}
+	written()
+	drained(t, conn, prove.Patience)
 	v := compare(t, conn, nil, world)
 	dead := count(t, conn, stopped)
 	// An answer of a run that was cut must not have gone out, and none may be stored by it after the next claim.
@@ -52,5 +71,5 @@ func TestFrozenWorkers(t *testing.T) {
 		t.Errorf("%d turns were taken over, want %d; %d stale answers, %d stale writes, %d tries of them", dead, trials, stale, writes, tried)
 	}
 	proof.Figure(t, "REL-6", "%d turns of frozen processes (2 lease times of %s, %d freezes, %.0f s) taken over by another: %d stale writes (%d came back and tried), %d stale sends, %d answered twice, %d answers",
-		dead, lease, rounds, time.Since(began).Seconds(), writes, tried, stale, len(v.DoubledEffect), v.Answers)
+		dead, lease, freezes, time.Since(began).Seconds(), writes, tried, stale, len(v.DoubledEffect), v.Answers)
 }
