@@ -18,7 +18,9 @@ type rawList struct {
 	org  string
 }
 
-// bareSQL reads what the page shows, all of it: the same 50 rows, and each value that is in their JSON.
+// bareSQL reads what the page shows, all of it: the same 50 rows, and each value that is in their JSON. It cuts the page
+// before it joins, as the product does: with the limit behind the joins the server plans it anew each time, which costs
+// several times as much and would flatter us.
 const bareSQL = `
 SELECT c.id, c.channel_id, ch.kind, ch.name, c.contact_id, ct.name, ct.company, ct.email, ct.phone,
 	c.lead_id, l.title, l.stage_id, s.name, l.value_minor, l.currency, l.temperature, l.priority,
@@ -26,14 +28,14 @@ SELECT c.id, c.channel_id, ch.kind, ch.name, c.contact_id, ct.name, ct.company, 
 	c.handoff_id, h.reason, h.created_at, h.deadline,
 	c.preview, c.preview_kind, c.preview_name, c.last_message_at, c.message_count, c.unread,
 	c.last_inbound_seq, c.answered_seq, c.created_at, c.updated_at
-FROM conversations c
+FROM (SELECT * FROM conversations WHERE org_id = $1 AND state = $2 ORDER BY last_message_at DESC, id DESC LIMIT 50) c
 JOIN channels ch ON ch.org_id = c.org_id AND ch.id = c.channel_id
 JOIN contacts ct ON ct.org_id = c.org_id AND ct.id = c.contact_id
 LEFT JOIN leads l ON l.org_id = c.org_id AND l.id = c.lead_id
 LEFT JOIN stages s ON s.org_id = l.org_id AND s.id = l.stage_id
 LEFT JOIN members m ON m.org_id = c.org_id AND m.id = c.owner_id
 LEFT JOIN handoffs h ON h.org_id = c.org_id AND h.id = c.handoff_id
-WHERE c.org_id = $1 AND c.state = $2 ORDER BY c.last_message_at DESC, c.id DESC LIMIT 50`
+ORDER BY c.last_message_at DESC, c.id DESC`
 
 // bareLine is a row of bareSQL.
 type bareLine struct {
