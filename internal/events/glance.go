@@ -93,7 +93,7 @@ const (
 func (l *glancer) together(ctx context.Context, batch []*glance) error {
 	ctx, cancel := context.WithTimeout(ctx, statementLimit)
 	defer cancel()
-	return l.db.Again(ctx, func(ctx context.Context, tx pgx.Tx) error {
+	return l.db.Global(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		perOrg := map[tandem.ID][]*glance{}
 		for _, g := range batch {
 			g.todo = false

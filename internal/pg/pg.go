@@ -169,7 +169,7 @@ func (db *DB) Read(ctx context.Context, fn TxFunc) error {
 	if err != nil {
 		return err
 	}
-	return db.retry(ctx, func() error { return db.read(ctx, a.Org, fn) })
+	return db.run(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly}, a.Org, fn)
 }
 
 // Global runs fn in a transaction that belongs to no organization: it sees only the tables
