@@ -49,7 +49,8 @@ const (
 )
 
 // Run drains until ctx ends and then returns nil. It waits for its turn when another process
-// drains, and takes over when that one's database session ends.
+// drains, and takes over when that one's database session ends, which it does ten seconds after the
+// process has begun to stand still.
 func (d *Drain) Run(ctx context.Context) error {
 	if d.Logger == nil {
 		d.Logger = slog.Default()
@@ -69,22 +70,11 @@ func (d *Drain) Run(ctx context.Context) error {
 // lead takes the lock, if it is free, and drains for as long as the session that holds it lives.
 // The lock and LISTEN share that session, so that its death is noticed at once.
 func (d *Drain) lead(ctx context.Context) error {
-	conn, err := pgx.ConnectConfig(ctx, d.DB.Pool().Config().ConnConfig.Copy())
-	if err != nil {
-		return fmt.Errorf("connect for the outbox: %w", err)
+	l, err := tryLead(ctx, d.DB.Pool(), leaderIdle)
+	if err != nil || l == nil {
+		return err
 	}
-	defer func() {
-		cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementLimit)
-		defer cancel()
-		_ = conn.Close(cctx) // the server ends the session, and with it the lock, either way
-	}()
-	var mine bool
-	if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", drainLock).Scan(&mine); err != nil || !mine {
-		return wrap(err, "take the outbox lock")
-	}
-	if _, err := conn.Exec(ctx, "LISTEN tandem_outbox"); err != nil {
-		return fmt.Errorf("listen to the outbox: %w", err)
-	}
+	defer l.close(ctx)
 	d.highest, d.holes, d.toSeal, d.unsealed = bus.Ack{}, 0, nil, true
 
 	stopped := ctx
@@ -92,16 +82,13 @@ func (d *Drain) lead(ctx context.Context) error {
 	wake, gone := make(chan struct{}, 1), make(chan struct{})
 	go func() {
 		defer close(gone)
-		for {
-			if _, err := conn.WaitForNotification(ctx); err != nil {
-				cancel(fmt.Errorf("the session that holds the outbox lock ended: %w", err))
-				return
-			}
+		err := l.listen(ctx, func() {
 			select {
 			case wake <- struct{}{}:
 			default:
 			}
-		}
+		})
+		cancel(fmt.Errorf("the session that holds the outbox lock ended: %w", err))
 	}()
 	defer func() {
 		cancel(nil)
