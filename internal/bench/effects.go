@@ -142,26 +142,34 @@ const (
 // Quiet waits until everything that was accepted has been told to all who want to know, so that the next measurement
 // begins with an idle machine. It returns how long that took.
 func (t *Tandem) Quiet(ctx context.Context, pool *pgxpool.Pool) (time.Duration, error) {
+	took, quiet, err := t.QuietWithin(ctx, pool, quietWithin)
+	if err == nil && !quiet {
+		err = fmt.Errorf("tandem was still at work after %s", quietWithin)
+	}
+	return took, err
+}
+
+// QuietWithin is Quiet that gives up after a while, and says so.
+func (t *Tandem) QuietWithin(ctx context.Context, pool *pgxpool.Pool, within time.Duration) (took time.Duration, quiet bool, err error) {
 	began := time.Now()
 	for {
 		before, err := cpu(t.PID)
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
 		time.Sleep(quietLook)
 		after, err := cpu(t.PID)
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
 		var waiting bool
 		if err := pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM outbox WHERE published_at IS NULL)`).Scan(&waiting); err != nil {
-			return 0, fmt.Errorf("look at the outbox: %w", err)
+			return 0, false, fmt.Errorf("look at the outbox: %w", err)
 		}
-		if !waiting && float64(after-before) < quietShare*float64(quietLook) {
-			return time.Since(began), nil
-		}
-		if time.Since(began) > quietWithin {
-			return 0, fmt.Errorf("tandem was still at work after %s", quietWithin)
+		took = time.Since(began)
+		quiet = !waiting && float64(after-before) < quietShare*float64(quietLook)
+		if quiet || took > within {
+			return took, quiet, nil
 		}
 	}
 }

@@ -4,6 +4,7 @@ package soak
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -24,6 +25,7 @@ const (
 	mostSlope  = 8  // MB of memory per minute in the second half
 	mostStream = 2.0
 	p99Goal    = time.Second
+	catchUp    = 2 * time.Minute // for what is not told yet when the last lead is in
 	long       = 2 * time.Minute // below it memory still finds its size, and its growth is shown but not judged
 )
 
@@ -115,7 +117,7 @@ func (s *soak) run(ctx context.Context) ([]bench.Row, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
-	quiet, err := s.t.Quiet(ctx, s.w.Pool)
+	took, quiet, err := s.t.QuietWithin(ctx, s.w.Pool, catchUp)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +129,11 @@ func (s *soak) run(ctx context.Context) ([]bench.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.judge(got, f, f.Check(open), quiet), nil
+	wrong := f.Check(open)
+	if !quiet {
+		wrong = errors.Join(wrong, fmt.Errorf("not everything was told %s after the last lead", catchUp))
+	}
+	return s.judge(got, f, wrong, took), nil
 }
 
 // watch looks until ctx ends.
