@@ -101,3 +101,26 @@ func page[T any](ctx context.Context, l *rawList, sql string) error {
 	}
 	return nil
 }
+
+// inTurns does one operation after the other, again and again, for the given time after a moment of warming up: what
+// else the machine does meets all of them alike. The first error ends it.
+func inTurns(ctx context.Context, during time.Duration, ops ...bench.Op) ([]bench.Sample, error) {
+	took := make([][]time.Duration, len(ops))
+	from := time.Now().Add(during / 10)
+	for until := from.Add(during); time.Now().Before(until); {
+		for i, op := range ops {
+			began := time.Now()
+			if err := op(ctx, 0); err != nil {
+				return nil, err
+			}
+			if began.After(from) {
+				took[i] = append(took[i], time.Since(began))
+			}
+		}
+	}
+	samples := make([]bench.Sample, len(ops))
+	for i, t := range took {
+		samples[i] = bench.Sample{N: len(t), Rate: float64(len(t)) / during.Seconds(), P50: bench.Percentile(t, 0.5), P99: bench.Percentile(t, 0.99)}
+	}
+	return samples, nil
+}
