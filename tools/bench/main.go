@@ -31,7 +31,7 @@ type cli struct {
 	What   []string      `arg:"" help:"What to measure: all, or some of ${cells}; or report with files."`
 	Quick  bool          `help:"Small data and short cells: under two minutes in all."`
 	Reps   int           `help:"Repetitions of every cell; 0: 5, quick 3."`
-	Cell   time.Duration `help:"How long one cell is measured; 0: 3s, quick 700ms."`
+	Cell   time.Duration `help:"How long one cell is measured; 0: 2s, quick 700ms."`
 	Soak   time.Duration `help:"How long leads are taken at half of the limit; 0: 5m, quick 10s."`
 	Seed   uint64        `help:"Seed of every random choice; 0: a new one, which is printed."`
 	Tandem string        `help:"A built program; empty builds one." type:"path"`
@@ -148,7 +148,7 @@ func (c cli) prepare(ctx context.Context, out io.Writer) (*bench.Env, error) {
 		e.Reps = bench.Size(e, 3, 5)
 	}
 	if e.Cell <= 0 {
-		e.Cell = bench.Size(e, 700*time.Millisecond, 3*time.Second)
+		e.Cell = bench.Size(e, 700*time.Millisecond, 2*time.Second)
 	}
 	var err error
 	if e.Dir, err = os.MkdirTemp(c.Dir, "tandem-bench-"); err != nil {
