@@ -151,9 +151,11 @@ func (d *Drain) pass(ctx context.Context, reconciled *time.Time) error {
 	}
 }
 
-// quickPlansSQL keeps the plans of the statements that follow in the transaction: to plan them
-// anew for each organization costs more than to run them. They go by primary keys.
-const quickPlansSQL = "SET LOCAL plan_cache_mode = force_generic_plan"
+// quickPlansSQL is for transactions whose statements go by keys alone, a few rows at a time: each is planned once, because
+// to plan it anew for each organization costs more than to run it, and by its keys, because a plan that was made when the
+// tables were all but empty would read all of them for as long as it is kept.
+const quickPlansSQL = `SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true),
+	set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`
 
 // errRewound says that the stream lost its end while we were publishing.
 var errRewound = errors.New("the stream lost its end")

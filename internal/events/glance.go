@@ -74,8 +74,7 @@ func (l *glancer) run(ctx context.Context) {
 }
 
 const (
-	// As with quickPlansSQL, plans are kept from here on.
-	enterSQL = `SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('app.org_id', @org, true)`
+	enterSQL = quickPlansSQL + `, set_config('app.org_id', @org, true)`
 
 	// Those that are new, each with the causal chain of its event, looked up one by one: a plan that reads all of processed
 	// instead is what a server without statistics would choose.
