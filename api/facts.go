@@ -56,12 +56,7 @@ func (f *facts) get(ctx context.Context, id tandem.ID) (*fact, error) {
 			return nil, ctx.Err()
 		}
 	}
-	// Others wait for this read, so it outlives the stream that began it.
-	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), factTimeout)
-	defer cancel()
-	if e.row, e.err = f.read(rctx, id); e.err == nil {
-		e.frame, e.err = factFrame(e.row)
-	}
+	aside(func() { e.load(ctx, f.read, id) })
 	if e.err != nil {
 		f.mu.Lock()
 		if f.known[id] == e {
@@ -71,6 +66,15 @@ func (f *facts) get(ctx context.Context, id tandem.ID) (*fact, error) {
 	}
 	close(e.done)
 	return e, e.err
+}
+
+// load reads the fact. Others wait for it, so it outlives the stream that began it.
+func (e *fact) load(ctx context.Context, read func(context.Context, tandem.ID) (events.Row, error), id tandem.ID) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), factTimeout)
+	defer cancel()
+	if e.row, e.err = read(ctx, id); e.err == nil {
+		e.frame, e.err = factFrame(e.row)
+	}
 }
 
 func newFacts(s *server) *facts {

@@ -43,33 +43,65 @@ var seenBy = map[string]string{
 // live streams the organization's facts to one member as server-sent events
 // (WHATWG HTML, "Server-sent events"). Delivery is at least once.
 func (s *server) live(w http.ResponseWriter, r *http.Request) {
-	a, err := tandem.ActorFrom(r.Context())
+	var o opening
+	var err error
+	aside(func() { o, err = s.open(r) })
+	if err != nil {
+		writeProblem(w, r, s.log, err)
+		return
+	}
+	defer o.stop()
+	st := &stream{w: w, rc: http.NewResponseController(w), reader: o.reader}
+	st.open()
+	s.metrics.streams.Inc()
+	defer s.metrics.streams.Dec()
+	if err := s.follow(tandem.WithActor(r.Context(), o.reader), st, r, o); err != nil {
+		s.log.DebugContext(r.Context(), "live stream ended", "err", err, "request_id", requestID(r.Context()))
+	}
+}
+
+// aside runs fn on a goroutine of its own and waits for it. A stream waits for hours on a stack that stays as large as it
+// ever had to be; what goes deep, into the database or an encoder, goes there on one that is given back.
+func aside(fn func()) {
+	done := make(chan any)
+	go func() {
+		defer func() { done <- recover() }()
+		fn()
+	}()
+	if p := <-done; p != nil {
+		panic(p)
+	}
+}
+
+// opening is what a stream begins with.
+type opening struct {
+	reader     tandem.Actor
+	notes      <-chan *events.Note
+	stop       func()
+	last, head int64 // where the reader stopped, -1: nowhere; and where the log is
+}
+
+func (s *server) open(r *http.Request) (o opening, err error) {
+	a, ok, err := s.actor(r)
+	if err == nil && !ok {
+		_, err = tandem.ActorFrom(r.Context())
+	}
 	if err == nil {
 		err = a.Require("conversation:read")
 	}
 	if err != nil {
-		writeProblem(w, r, s.log, err)
-		return
+		return o, err
 	}
-	last, err := lastEventID(r)
-	if err != nil {
-		writeProblem(w, r, s.log, err)
-		return
+	a.Chain = tandem.ID(requestID(r.Context()))
+	o.reader = a
+	if o.last, err = lastEventID(r); err != nil {
+		return o, err
 	}
-	notes, stop := s.Fanout.Subscribe(a.Org, liveBuffer)
-	defer stop()
-	head, err := s.head(r.Context())
-	if err != nil {
-		writeProblem(w, r, s.log, err)
-		return
+	o.notes, o.stop = s.Fanout.Subscribe(a.Org, liveBuffer)
+	if o.head, err = s.head(tandem.WithActor(r.Context(), a)); err != nil {
+		o.stop()
 	}
-	st := &stream{w: w, rc: http.NewResponseController(w), reader: a}
-	st.open()
-	s.metrics.streams.Inc()
-	defer s.metrics.streams.Dec()
-	if err := s.follow(r.Context(), st, r, notes, last, head); err != nil {
-		s.log.DebugContext(r.Context(), "live stream ended", "err", err, "request_id", requestID(r.Context()))
-	}
+	return o, err
 }
 
 func lastEventID(r *http.Request) (int64, error) {
@@ -89,18 +121,20 @@ func lastEventID(r *http.Request) (int64, error) {
 
 // follow sends what was missed, then what happens. It is subscribed before it reads
 // the log, so nothing falls between the two.
-func (s *server) follow(ctx context.Context, st *stream, r *http.Request, notes <-chan *events.Note, last, head int64) error {
+func (s *server) follow(ctx context.Context, st *stream, r *http.Request, o opening) error {
 	// A reader that resumes keeps its place until it has what it missed: the id of hello
 	// would move it past that if the connection broke now.
-	place := head
-	if last >= 0 {
-		place = last
+	place := o.head
+	if o.last >= 0 {
+		place = o.last
 	}
-	if err := st.send("hello", place, map[string]int64{"seq": head}); err != nil {
+	if err := st.send("hello", place, map[string]int64{"seq": o.head}); err != nil {
 		return err
 	}
-	if last >= 0 {
-		if err := s.replay(ctx, st, last, head); err != nil {
+	if o.last >= 0 {
+		var err error
+		aside(func() { err = s.replay(ctx, st, o.last, o.head) })
+		if err != nil {
 			return err
 		}
 	}
@@ -123,7 +157,7 @@ func (s *server) follow(ctx context.Context, st *stream, r *http.Request, notes 
 			if err := s.still(st, r); err != nil {
 				return err
 			}
-		case n, ok := <-notes:
+		case n, ok := <-o.notes:
 			if !ok {
 				return nil
 			}
@@ -133,7 +167,7 @@ func (s *server) follow(ctx context.Context, st *stream, r *http.Request, notes 
 			if err := s.pass(ctx, st, n); err != nil {
 				return err
 			}
-			if len(notes) > 0 && st.held < maxHeld {
+			if len(o.notes) > 0 && st.held < maxHeld {
 				continue // more to say: one write for all of it
 			}
 			if err := st.flush(); err != nil {
@@ -145,7 +179,10 @@ func (s *server) follow(ctx context.Context, st *stream, r *http.Request, notes 
 
 // still ends the stream of a session or key that was revoked, has expired, or lost its permission.
 func (s *server) still(st *stream, r *http.Request) error {
-	a, ok, err := s.actor(r)
+	var a tandem.Actor
+	var ok bool
+	var err error
+	aside(func() { a, ok, err = s.actor(r) })
 	if err == nil && !ok {
 		err = tandem.Errorf(tandem.Unauthenticated, "The request has no credentials.")
 	}
@@ -299,7 +336,9 @@ func frame(event string, id int64, data any) ([]byte, error) {
 }
 
 func (st *stream) send(event string, id int64, data any) error {
-	f, err := frame(event, id, data)
+	var f []byte
+	var err error
+	aside(func() { f, err = frame(event, id, data) })
 	if err != nil {
 		return err
 	}
