@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -71,6 +72,35 @@ func TestListViewsAndCounts(t *testing.T) {
 	for _, q := range []ConversationQuery{{View: "x"}, {State: "x"}, {Channel: "x"}, {Query: tandem.Query{Cursor: "x"}}} {
 		err := w.db.Read(w.as(me), func(ctx context.Context, tx pgx.Tx) error { return second(ListConversations(ctx, tx, q)) })
 		want(t, err, tandem.Invalid)
+	}
+}
+
+// What a row of the list shows is what the conversation shows by itself: no value is that of another row.
+func TestListedAsByItself(t *testing.T) {
+	w := newWorld(t)
+	var snoozed []tandem.ID
+	for range 3 {
+		w.ask(w.conversation(), HandoffRequest{})
+		w.conversation()
+		snoozed = append(snoozed, w.conversation())
+	}
+	w.do(w.as(w.owner), func(ctx context.Context, tx pgx.Tx) error {
+		for i, id := range snoozed {
+			_, err := tx.Exec(ctx, `UPDATE conversations SET state = 'snoozed', snoozed_until = $2 WHERE id = $1`, id, time.Date(2099, 1, 1+i, 0, 0, 0, 0, time.UTC))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	items := w.list(w.owner, ConversationQuery{}).Items
+	if len(items) != 9 {
+		t.Fatalf("%d conversations", len(items))
+	}
+	for _, c := range items {
+		if one := w.get(c.ID); !reflect.DeepEqual(c, one) {
+			t.Errorf("listed: %+v\nalone: %+v", c, one)
+		}
 	}
 }
 
