@@ -89,8 +89,7 @@ func (r runRow) run() Run {
 
 const sqlRuns = `SELECT r.id, r.conversation_id, r.member_id, m.kind AS member_kind, m.name AS member_name, r.trigger_seq, r.state, r.provider, r.model,
   r.input_tokens, r.output_tokens, r.cost_micros, r.tool_calls, r.error, r.started_at, r.ended_at
-FROM runs r JOIN members m ON m.org_id = r.org_id AND m.id = r.member_id
-WHERE r.org_id = @org`
+FROM (SELECT * FROM runs r WHERE r.org_id = @org%s) r JOIN members m ON m.org_id = r.org_id AND m.id = r.member_id`
 
 const sqlSteps = `SELECT idx, kind, name, input, output, error, input_tokens, output_tokens, cost_micros, chunks, latency_ms, at
 FROM run_steps WHERE org_id = @org AND run_id = @run ORDER BY idx`
@@ -110,7 +109,7 @@ func ListRuns(ctx context.Context, tx pgx.Tx, q RunQuery) (p tandem.Page[Run], e
 		return p, err
 	}
 	size := tandem.Query{Limit: q.Limit}.Size()
-	sql, args := sqlRuns, pgx.StrictNamedArgs{"org": a.Org}
+	where, args := "", pgx.StrictNamedArgs{"org": a.Org}
 	for name, id := range map[string]tandem.ID{"conversation_id": q.Conversation, "member_id": q.Member} {
 		if id == "" {
 			continue
@@ -120,11 +119,11 @@ func ListRuns(ctx context.Context, tx pgx.Tx, q RunQuery) (p tandem.Page[Run], e
 		}
 	}
 	if q.Conversation != "" {
-		sql += " AND r.conversation_id = @conversation"
+		where += " AND r.conversation_id = @conversation"
 		args["conversation"] = q.Conversation
 	}
 	if q.Member != "" {
-		sql += " AND r.member_id = @member"
+		where += " AND r.member_id = @member"
 		args["member"] = q.Member
 	}
 	if q.Cursor != "" {
@@ -136,11 +135,13 @@ func ListRuns(ctx context.Context, tx pgx.Tx, q RunQuery) (p tandem.Page[Run], e
 		if _, err := tandem.ParseID(key[1]); err != nil || terr != nil {
 			return p, tandem.InvalidFields(tandem.FieldError{Field: "cursor", Message: "This is not a cursor of this list. Leave it out to start at the beginning."})
 		}
-		sql += " AND (r.started_at, r.id) < (@at, @after)"
+		where += " AND (r.started_at, r.id) < (@at, @after)"
 		args["at"], args["after"] = at, key[1]
 	}
-	// The limit as text: of a parameter the server assumes that it asks for many rows, and makes another plan.
-	rows, err := tx.Query(ctx, sql+" ORDER BY r.started_at DESC, r.id DESC LIMIT "+strconv.Itoa(size+1), args)
+	// The limit as text: of a parameter the server assumes that it asks for many rows, and makes another plan. The page is
+	// cut before anything is joined to it.
+	const order = " ORDER BY r.started_at DESC, r.id DESC"
+	rows, err := tx.Query(ctx, fmt.Sprintf(sqlRuns, where+order+" LIMIT "+strconv.Itoa(size+1))+order, args)
 	if err != nil {
 		return p, fmt.Errorf("list runs: %w", err)
 	}
@@ -166,7 +167,7 @@ func GetRun(ctx context.Context, tx pgx.Tx, id tandem.ID) (Run, error) {
 		return Run{}, err
 	}
 	args := pgx.StrictNamedArgs{"org": a.Org, "run": id}
-	rows, err := tx.Query(ctx, sqlRuns+" AND r.id = @run", args)
+	rows, err := tx.Query(ctx, fmt.Sprintf(sqlRuns, " AND r.id = @run"), args)
 	if err != nil {
 		return Run{}, fmt.Errorf("get run: %w", err)
 	}

@@ -20,3 +20,8 @@ FROM runs WHERE started_at > now() - interval '25 hours' AND cost_micros + input
 GROUP BY 1, 2, 3;
 ALTER TABLE runs FORCE ROW LEVEL SECURITY;
 CALL tandem_protect('ai_spending');
+
+-- The runs of one AI member, newest first, however many those of the others are; and a conversation's in the same order.
+CREATE INDEX runs_member ON runs (org_id, member_id, started_at DESC, id DESC);
+DROP INDEX runs_conversation;
+CREATE INDEX runs_conversation ON runs (org_id, conversation_id, started_at DESC, id DESC);

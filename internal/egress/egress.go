@@ -73,7 +73,7 @@ func New(o Options) *Client {
 		ExpectContinueTimeout:  time.Second,
 		IdleConnTimeout:        60 * time.Second,
 		MaxIdleConns:           64,
-		MaxIdleConnsPerHost:    4,
+		MaxIdleConnsPerHost:    16, // turns ask one model at the same time, and each new connection costs a handshake
 		MaxConnsPerHost:        32,
 		MaxResponseHeaderBytes: 64 << 10,
 	}
