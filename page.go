@@ -8,20 +8,35 @@ import (
 // Query asks for one page of a list.
 type Query struct {
 	Filter map[string]string // declared field -> wanted value
+	Where  *Where            // further conditions; nil: none
+	Sort   string            // a declared field, with "-" before it the greatest first; empty: newest first
 	Search string            // free text, where the list supports it
 	Cursor string            // opaque; empty for the first page
 	Limit  int               // 1 to 1,000; 0 means 50
+	Total  bool              // count all that match
+}
+
+// Where is a condition on a field, or a group of conditions: all of And, or one of Or.
+type Where struct {
+	Field string  `json:"field,omitempty" maxLength:"100" doc:"A field of the list."`
+	Op    string  `json:"op,omitempty" enum:"eq,ne,in,lt,lte,gt,gte,has,null" doc:"eq when empty."`
+	Value string  `json:"value,omitempty" maxLength:"4000" doc:"As text; for in, several with commas between them."`
+	And   []Where `json:"and,omitempty" maxItems:"50" doc:"All of these."`
+	Or    []Where `json:"or,omitempty" maxItems:"50" doc:"At least one of these."`
 }
 
 // Page is one keyset page. Next is empty at the end of the list.
 type Page[T any] struct {
 	Items []T    `json:"items"`
 	Next  string `json:"next,omitempty"`
+	Total *int   `json:"total,omitempty" doc:"How many match, at most 10,000; only when it was asked for."`
 }
 
 const (
 	defaultLimit = 50
 	maxLimit     = 1000
+	// MaxTotal is where Page.Total stops counting.
+	MaxTotal = 10_000
 )
 
 // Size returns the page size asked for: 50 when unset, never above 1,000.

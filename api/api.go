@@ -105,7 +105,7 @@ func New(o Options) (http.Handler, error) {
 	root.Group(func(r chi.Router) {
 		r.Use(secured, crossOrigin(s), s.authenticated)
 		s.huma = humachi.New(r, humaConfig())
-		s.huma.UseMiddleware(s.permitted)
+		s.huma.UseMiddleware(s.permitted, keyed)
 		s.routes()
 	})
 	root.HandleFunc("/api", s.notFound)

@@ -81,7 +81,7 @@ func (s *server) conversationRoutes() {
 				return inbox.Thread(ctx, tx, id, inbox.ThreadQuery{Before: in.Before, After: in.After, Limit: in.Limit})
 			})
 		})
-	write(s, route{method: http.MethodPost, path: one + "/messages", permission: "conversation:reply", summary: "Reply, or add an internal note", status: http.StatusCreated},
+	write(s, route{method: http.MethodPost, path: one + "/messages", permission: "conversation:reply", summary: "Reply, or add an internal note", ownKey: true, status: http.StatusCreated},
 		func(ctx context.Context, tx pgx.Tx, in *sendInput) (inbox.Message, error) {
 			return onID(in.ByID, func(id tandem.ID) (inbox.Message, error) {
 				d := inbox.Draft{Text: in.Body.Text, ClientKey: in.Key, Fence: in.Body.Fence}

@@ -65,7 +65,7 @@ type leadOutput struct {
 // inboundRoutes is the door for lead forms and other systems. The body is parsed by the
 // webhook channel, which names every wrong field; the answer comes after the commit.
 func (s *server) inboundRoutes() {
-	r := route{method: http.MethodPost, path: "/inbound/lead", permission: "inbound:write", summary: "Hand in a lead", status: http.StatusCreated}
+	r := route{method: http.MethodPost, path: "/inbound/lead", permission: "inbound:write", summary: "Hand in a lead", ownKey: true, status: http.StatusCreated}
 	op := s.operation(r)
 	schema := s.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[leadBody](), true, "InboundLead")
 	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}

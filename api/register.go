@@ -20,6 +20,7 @@ type route struct {
 	summary      string
 	status       int // of success; 0 means 200
 	maxBody      int64
+	ownKey       bool // it reads Idempotency-Key by itself
 }
 
 // public marks the few routes that need no actor.
@@ -27,7 +28,10 @@ const public = "public"
 
 type ctxKey string
 
-const permissionKey ctxKey = "permission"
+const (
+	permissionKey ctxKey = "permission"
+	ownKeyKey     ctxKey = "own key"
+)
 
 func (s *server) operation(r route) huma.Operation {
 	op := huma.Operation{
@@ -36,7 +40,7 @@ func (s *server) operation(r route) huma.Operation {
 		Path:         basePath + r.path,
 		Summary:      r.summary,
 		Tags:         []string{tagOf(r.path)},
-		Metadata:     map[string]any{string(permissionKey): r.permission},
+		Metadata:     map[string]any{string(permissionKey): r.permission, string(ownKeyKey): r.ownKey},
 		MaxBodyBytes: r.maxBody,
 		Errors: []int{
 			http.StatusBadRequest, http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge,
@@ -45,6 +49,13 @@ func (s *server) operation(r route) huma.Operation {
 	}
 	if r.method != http.MethodGet { // a foreign page, a body that never ends, a body that is no JSON
 		op.Errors = append(op.Errors, http.StatusRequestTimeout, http.StatusUnsupportedMediaType)
+	}
+	if r.method == http.MethodPost && r.permission != public && !r.ownKey {
+		most := maxIdempotencyKey
+		op.Parameters = append(op.Parameters, &huma.Param{
+			Name: idempotencyKey, In: "header", Schema: &huma.Schema{Type: huma.TypeString, MaxLength: &most},
+			Description: "The same request under the same key within a day is done once and answered the same.",
+		})
 	}
 	if op.MaxBodyBytes == 0 {
 		op.MaxBodyBytes = 256 << 10
@@ -95,7 +106,7 @@ func write[I, O any](s *server, r route, fn func(context.Context, pgx.Tx, *I) (O
 	handle(s, r, func(ctx context.Context, in *I) (*body[O], error) {
 		var out body[O]
 		err := s.DB.Tx(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
-			out.Body, err = fn(ctx, tx, in)
+			out.Body, err = once(ctx, tx, in, func() (O, error) { return fn(ctx, tx, in) })
 			return err
 		})
 		return &out, err
@@ -106,7 +117,10 @@ func write[I, O any](s *server, r route, fn func(context.Context, pgx.Tx, *I) (O
 func act[I any](s *server, r route, fn func(context.Context, pgx.Tx, *I) error) {
 	r.status = http.StatusNoContent
 	handle(s, r, func(ctx context.Context, in *I) (*struct{}, error) {
-		return nil, s.DB.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error { return fn(ctx, tx, in) })
+		return nil, s.DB.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+			_, err := once(ctx, tx, in, func() (struct{}, error) { return struct{}{}, fn(ctx, tx, in) })
+			return err
+		})
 	})
 }
 

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -16,131 +15,160 @@ import (
 
 const maxSearch = 200
 
-// List returns one page, newest first. A filter that is not declared is Invalid and
+// List returns one page, newest first or as the query sorts it. A filter or sort that is not declared is Invalid and
 // names the field; an empty filter value is no filter.
 func (s Set[T]) List(ctx context.Context, tx pgx.Tx, q tandem.Query) (p tandem.Page[T], err error) {
 	a, err := s.May(ctx, "read")
 	if err != nil {
 		return p, err
 	}
-	sql, args, err := s.listSQL(a.Org, q)
+	where, args, err := s.where(a.Org, q)
 	if err != nil {
 		return p, err
 	}
+	o, err := s.order(q.Sort)
+	if err != nil {
+		return p, err
+	}
+	rows, err := s.rows(ctx, tx, q, o, where, args)
+	if err != nil {
+		return p, err
+	}
+	p = tandem.PageOf(rows, q.Size(), func(T) []string { return nil })
+	if p.Next != "" {
+		if p.Next, err = s.next(ctx, tx, a.Org, o, &p.Items[len(p.Items)-1]); err != nil {
+			return p, err
+		}
+	}
+	if q.Total {
+		p.Total, err = s.total(ctx, tx, where, args)
+	}
+	return p, err
+}
+
+func (s Set[T]) rows(ctx context.Context, tx pgx.Tx, q tandem.Query, o order, where string, args pgx.StrictNamedArgs) ([]T, error) {
+	after := ""
+	if q.Cursor != "" {
+		key, id, err := o.decode(q.Cursor)
+		if err != nil {
+			return nil, err
+		}
+		after = " AND (" + o.sql + ", " + s.alias() + ".id) " + o.beyond() + " (@key::" + kinds[o.typ].sql + ", @after)"
+		args["key"], args["after"] = key, id
+		defer func() { delete(args, "key"); delete(args, "after") }()
+	}
+	// The limit is no argument: with a number the server knows that few rows are wanted and keeps one plan instead of
+	// planning each page anew.
+	sql := s.head() + where + after + " ORDER BY " + o.sql + o.direction() + ", " + s.alias() + ".id" + o.direction() + " LIMIT " + strconv.Itoa(q.Size()+1)
 	rows, err := tx.Query(ctx, sql, args)
 	if err != nil {
-		return p, fmt.Errorf("list %s: %w", s.Noun, err)
+		return nil, fmt.Errorf("list %s: %w", s.Noun, err)
 	}
 	items, err := pgx.CollectRows(rows, pgx.RowToStructByName[T])
 	if err != nil {
-		return p, fmt.Errorf("list %s: %w", s.Noun, err)
+		return nil, fmt.Errorf("list %s: %w", s.Noun, err)
 	}
-	return tandem.PageOf(items, q.Size(), func(v T) []string {
-		at, id := s.key(&v)
-		return []string{at.UTC().Format(time.RFC3339Nano), string(id)}
-	}), nil
+	return items, nil
 }
 
-// listSQL writes the statement of one page. Only declared names and the set's own texts
-// become SQL; every value is an argument but the limit, for with a number the server knows that few rows are wanted and
-// keeps one plan instead of planning each page anew.
-func (s Set[T]) listSQL(org tandem.ID, q tandem.Query) (string, pgx.StrictNamedArgs, error) {
-	var b strings.Builder
-	b.WriteString(s.base())
-	args := pgx.StrictNamedArgs{"org": org}
-
-	var wrong []tandem.FieldError
-	for name := range q.Filter {
-		if f, ok := s.field(name); !ok || !f.Filter {
-			wrong = append(wrong, tandem.FieldError{Field: clip(name, 40), Message: "A list of this kind cannot be filtered by this field."})
-		}
+// where is the condition of one list.
+func (s Set[T]) where(org tandem.ID, q tandem.Query) (string, pgx.StrictNamedArgs, error) {
+	c := &conditions{field: s.field, alias: s.alias(), args: pgx.StrictNamedArgs{"org": org}}
+	sql := s.scope()
+	for _, w := range c.plain(s.Fields, q.Filter) {
+		sql += " AND " + c.one(w)
 	}
-	for _, f := range s.Fields { // in declared order: one list has one text, and the server prepares it once
-		text, ok := q.Filter[f.Name]
-		if !ok || !f.Filter || text == "" {
-			continue
-		}
-		v, msg := parse(f.Type, text)
-		if msg != "" {
-			wrong = append(wrong, tandem.FieldError{Field: f.Name, Message: msg})
-			continue
-		}
-		b.WriteString(" AND " + cmp.Or(f.Column, s.alias()+"."+f.Name) + " = @f_" + f.Name)
-		args["f_"+f.Name] = v
+	if q.Where != nil {
+		sql += " AND " + c.write(*q.Where, 0)
 	}
 	if q.Search != "" {
 		switch msg := badText(q.Search); {
 		case len(s.Search) == 0:
-			wrong = append(wrong, tandem.FieldError{Field: "search", Message: "This list cannot be searched."})
+			c.refuse("search", "This list cannot be searched.")
 		case msg != "" || len(q.Search) > maxSearch:
-			wrong = append(wrong, tandem.FieldError{Field: "search", Message: "Search for at most 200 bytes of plain text."})
+			c.refuse("search", "Search for at most 200 bytes of plain text.")
 		default:
-			b.WriteString(" AND (" + strings.Join(s.Search, " ILIKE @search OR ") + " ILIKE @search)")
-			args["search"] = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.TrimSpace(q.Search)) + "%"
+			sql += " AND (" + strings.Join(s.Search, " ILIKE @search OR ") + " ILIKE @search)"
+			c.args["search"] = escape(strings.TrimSpace(q.Search)) + "%"
 		}
 	}
-	if len(wrong) > 0 {
-		return "", nil, tandem.InvalidFields(wrong...)
+	if len(c.wrong) > 0 {
+		return "", nil, tandem.InvalidFields(c.wrong...)
 	}
-	t := s.alias()
-	if q.Cursor != "" {
-		at, id, err := decode(q.Cursor)
-		if err != nil {
-			return "", nil, err
-		}
-		b.WriteString(" AND (" + t + ".created_at, " + t + ".id) < (@at, @after)")
-		args["at"], args["after"] = at, id
-	}
-	b.WriteString(" ORDER BY " + t + ".created_at DESC, " + t + ".id DESC LIMIT " + strconv.Itoa(q.Size()+1))
-	return b.String(), args, nil
+	return sql, c.args, nil
 }
 
-// parse reads a filter's text as t; the second answer says what is wrong with it.
-func parse(t Type, text string) (any, string) {
-	if problem := badText(text); problem != "" {
-		return nil, problem
+// total counts what matches, and stops at MaxTotal.
+func (s Set[T]) total(ctx context.Context, tx pgx.Tx, where string, args pgx.StrictNamedArgs) (*int, error) {
+	var n int
+	sql := "SELECT count(*) FROM (SELECT 1 FROM " + s.from() + where + " LIMIT " + strconv.Itoa(tandem.MaxTotal) + ") matching"
+	if err := tx.QueryRow(ctx, sql, args).Scan(&n); err != nil {
+		return nil, fmt.Errorf("count %s: %w", s.Noun, err)
 	}
-	switch t {
-	case ID:
-		id, err := tandem.ParseID(text)
-		if err != nil {
-			return nil, "This must be an id."
-		}
-		return id, ""
-	case Bool:
-		if text != "true" && text != "false" {
-			return nil, "This must be true or false."
-		}
-		return text == "true", ""
-	}
-	return text, ""
+	return &n, nil
 }
 
-func decode(cursor string) (time.Time, tandem.ID, error) {
-	key, err := tandem.DecodeCursor(cursor, 2)
+// order is what a list is sorted by, and by id where that is the same.
+type order struct {
+	name string // as the query says it
+	sql  string
+	typ  Type
+	desc bool
+}
+
+func (s Set[T]) order(sort string) (order, error) {
+	if sort == "" || sort == "-created_at" {
+		return order{"-created_at", s.alias() + ".created_at", Time, true}, nil
+	}
+	name, desc := strings.CutPrefix(sort, "-")
+	f, ok := s.field(name)
+	if name == "created_at" {
+		f, ok = Field{Type: Time, Sort: s.alias() + ".created_at"}, true
+	}
+	if !ok || f.Sort == "" {
+		return order{}, tandem.InvalidFields(tandem.FieldError{Field: "sort", Message: "A list of this kind cannot be sorted by this field."})
+	}
+	return order{sort, f.Sort, f.Type, desc}, nil
+}
+
+func (o order) direction() string {
+	if o.desc {
+		return " DESC"
+	}
+	return " ASC"
+}
+
+func (o order) beyond() string {
+	if o.desc {
+		return "<"
+	}
+	return ">"
+}
+
+// next is the cursor behind v. The usual key is in the row; another is asked for, since T need not have it.
+func (s Set[T]) next(ctx context.Context, tx pgx.Tx, org tandem.ID, o order, v *T) (string, error) {
+	at, id := s.key(v)
+	key := at.UTC().Format(time.RFC3339Nano)
+	if o.sql != s.alias()+".created_at" {
+		sql := "SELECT (" + o.sql + ")::text FROM " + s.own() + " WHERE " + s.alias() + ".org_id = @org AND " + s.alias() + ".id = @id"
+		if err := tx.QueryRow(ctx, sql, pgx.StrictNamedArgs{"org": org, "id": id}).Scan(&key); err != nil {
+			return "", fmt.Errorf("list %s: %w", s.Noun, err)
+		}
+	}
+	return tandem.EncodeCursor(o.name, key, string(id)), nil
+}
+
+func (o order) decode(cursor string) (key any, id tandem.ID, err error) {
+	part, err := tandem.DecodeCursor(cursor, 3)
 	if err != nil {
-		return time.Time{}, "", err
+		return nil, "", err
 	}
-	at, aerr := time.Parse(time.RFC3339Nano, key[0])
-	id, ierr := tandem.ParseID(key[1])
-	if aerr != nil || ierr != nil || at.Year() < 1 || at.Year() > 9999 {
-		return time.Time{}, "", tandem.InvalidFields(tandem.FieldError{Field: "cursor", Message: "This is not a cursor of this list. Leave it out to start at the beginning."})
+	msg := ""
+	if o.typ != Time || part[1] != "infinity" {
+		key, msg = parse(o.typ, strings.Replace(part[1], " ", "T", btoi(o.typ == Time)))
 	}
-	return at, id, nil
-}
-
-// badText says why no column can hold s.
-func badText(s string) string {
-	if strings.ContainsRune(s, 0) || !utf8.ValidString(s) {
-		return "This has characters that cannot be stored."
+	if id, err = tandem.ParseID(part[2]); err != nil || msg != "" || part[0] != o.name {
+		return nil, "", tandem.InvalidFields(tandem.FieldError{Field: "cursor", Message: "This is not a cursor of this list. Leave it out to start at the beginning."})
 	}
-	return ""
-}
-
-func clip(s string, n int) string {
-	r := []rune(s)
-	if len(r) <= n {
-		return s
-	}
-	return string(r[:n]) + "…"
+	return cmp.Or(key, any(part[1])), id, nil
 }

@@ -18,26 +18,16 @@ import (
 	"github.com/tandemhq/tandem"
 )
 
-// Type says how a filter's text is read.
-type Type uint8
-
-const (
-	// Text compares as it is.
-	Text Type = iota
-	// ID is a UUID; text that is none is Invalid.
-	ID
-	// Bool is "true" or "false".
-	Bool
-)
-
 // Field declares what may be done with one column.
 type Field struct {
 	Name   string // the name in JSON and in the db tag of T
 	Column string // the column to filter by, with its alias; empty: Name in the set's own table
-	Type   Type   // how a filter's value is read
+	Type   Type   // how its values compare
 	Filter bool   // a list may be filtered by it
+	Sort   string // what a list is sorted by when it is sorted by it: SQL of the set's own table that is never NULL; empty: it is not
 	Write  bool   // Create and Patch may set it
 	Once   bool   // only Create may set it
+	Needed bool   // New wants it
 	Hidden bool   // a write names it in the event, but never its value: secrets and long bodies
 }
 
@@ -63,15 +53,20 @@ type Set[T any] struct {
 
 // Info is what callers that know no T may read of a set.
 type Info struct {
-	Noun, Table string
-	Fields      []Field
+	Noun, Table, Word string
+	Fields            []Field
+	Archivable        bool
+	Searchable        bool
+	Row               reflect.Type // T
 }
 
 // Any is a set with its T hidden, as lists of all sets hold it.
 type Any interface{ Info() Info }
 
 // Info describes the set.
-func (s Set[T]) Info() Info { return Info{Noun: s.Noun, Table: s.Table, Fields: s.Fields} }
+func (s Set[T]) Info() Info {
+	return Info{s.Noun, s.Table, s.word(), s.Fields, s.Archivable, len(s.Search) > 0, reflect.TypeFor[T]()}
+}
 
 // layout is where the db tags of a struct are; read once per type.
 type layout struct {
@@ -130,17 +125,37 @@ func (s Set[T]) field(name string) (Field, bool) {
 	return Field{}, false
 }
 
-// base is the SELECT with the conditions that every statement carries.
-func (s Set[T]) base() string {
-	sel := s.Select
-	if sel == "" {
-		sel = "SELECT " + strings.Join(s.layout().cols, ", ") + " FROM " + s.Table
+// own is the set's own table, as FROM names it.
+func (s Set[T]) own() string {
+	if s.alias() != s.Table {
+		return s.Table + " " + s.alias()
 	}
-	sel += " WHERE " + s.alias() + ".org_id = @org"
+	return s.Table
+}
+
+// head is the SELECT without its WHERE.
+func (s Set[T]) head() string {
+	if s.Select != "" {
+		return s.Select
+	}
+	return "SELECT " + strings.Join(s.layout().cols, ", ") + " FROM " + s.Table
+}
+
+// from is what head reads from.
+func (s Set[T]) from() string {
+	if i := strings.Index(s.Select, "FROM "+s.own()); i >= 0 {
+		return s.Select[i+len("FROM "):]
+	}
+	return s.own()
+}
+
+// scope is the condition that every statement carries.
+func (s Set[T]) scope() string {
+	where := " WHERE " + s.alias() + ".org_id = @org"
 	if s.Archivable {
-		sel += " AND " + s.alias() + ".archived_at IS NULL"
+		where += " AND " + s.alias() + ".archived_at IS NULL"
 	}
-	return sel
+	return where
 }
 
 func (s Set[T]) notFound() error {
@@ -162,7 +177,7 @@ func (s Set[T]) Get(ctx context.Context, tx pgx.Tx, id tandem.ID) (v T, err erro
 	if err != nil {
 		return v, err
 	}
-	return s.load(ctx, tx, a.Org, id, "")
+	return s.load(ctx, tx, a.Org, id, s.scope(), "")
 }
 
 // Load is Get without the question for permission, for methods that have asked their own.
@@ -176,14 +191,14 @@ func (s Set[T]) Load(ctx context.Context, tx pgx.Tx, id tandem.ID, lock bool) (v
 	if lock {
 		tail = " FOR NO KEY UPDATE OF " + s.alias()
 	}
-	return s.load(ctx, tx, a.Org, id, tail)
+	return s.load(ctx, tx, a.Org, id, s.scope(), tail)
 }
 
-func (s Set[T]) load(ctx context.Context, tx pgx.Tx, org, id tandem.ID, tail string) (v T, err error) {
+func (s Set[T]) load(ctx context.Context, tx pgx.Tx, org, id tandem.ID, scope, tail string) (v T, err error) {
 	if _, err := tandem.ParseID(string(id)); err != nil {
 		return v, s.notFound()
 	}
-	sql := s.base() + " AND " + s.alias() + ".id = @id" + tail
+	sql := s.head() + scope + " AND " + s.alias() + ".id = @id" + tail
 	rows, err := tx.Query(ctx, sql, pgx.StrictNamedArgs{"org": org, "id": id})
 	if err != nil {
 		return v, fmt.Errorf("get %s: %w", s.Noun, err)

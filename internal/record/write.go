@@ -56,7 +56,7 @@ func (s Set[T]) Create(ctx context.Context, tx pgx.Tx, v T) (T, error) {
 	if _, err := tx.Exec(ctx, sql, args); err != nil {
 		return v, s.explain("create", err)
 	}
-	made, err := s.load(ctx, tx, a.Org, id, "")
+	made, err := s.load(ctx, tx, a.Org, id, s.scope(), "")
 	if err != nil {
 		return v, err
 	}
@@ -72,7 +72,7 @@ func (s Set[T]) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.Raw
 	if err != nil {
 		return v, err
 	}
-	asked, err := s.asked(raw)
+	asked, err := s.asked(raw, func(f Field) bool { return f.Write })
 	if err != nil {
 		return v, err
 	}
@@ -87,20 +87,7 @@ func (s Set[T]) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.Raw
 		return v, err
 	}
 	v = old
-	var wrong []tandem.FieldError
-	for _, f := range s.Fields {
-		part, ok := asked[f.Name]
-		if !ok {
-			continue
-		}
-		val := s.at(&v, f.Name)
-		fresh := reflect.New(val.Type()) // a fresh value: decoding into v would share old's slices and maps
-		if err := json.Unmarshal(part, fresh.Interface()); err != nil {
-			wrong = append(wrong, tandem.FieldError{Field: f.Name, Message: "This has the wrong type."})
-			continue
-		}
-		val.Set(fresh.Elem())
-	}
+	wrong := s.decode(&v, asked)
 	if len(wrong) > 0 {
 		return old, tandem.InvalidFields(wrong...)
 	}
@@ -131,7 +118,7 @@ func (s Set[T]) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.Raw
 	if _, err := tx.Exec(ctx, sql, args); err != nil {
 		return old, s.explain("update", err)
 	}
-	if v, err = s.load(ctx, tx, a.Org, id, ""); err != nil {
+	if v, err = s.load(ctx, tx, a.Org, id, s.scope(), ""); err != nil {
 		return old, err
 	}
 	return v, s.emit(ctx, tx, a, "updated", &v, changes, "changed the "+strings.Join(names, ", ")+" of the "+s.word()+s.name(&v))
@@ -160,6 +147,66 @@ func (s Set[T]) Archive(ctx context.Context, tx pgx.Tx, id tandem.ID, version *i
 	return s.emit(ctx, tx, a, "archived", &old, nil, "archived the "+s.word()+s.name(&old))
 }
 
+// Restore brings an archived record back, and emits Noun.restored. One that is not archived is returned as it is.
+func (s Set[T]) Restore(ctx context.Context, tx pgx.Tx, id tandem.ID) (v T, err error) {
+	a, err := s.May(ctx, "write")
+	if err != nil {
+		return v, err
+	}
+	if !s.Archivable {
+		return v, tandem.Errorf(tandem.Conflict, "A %s cannot be archived.", s.word())
+	}
+	if _, err := tandem.ParseID(string(id)); err != nil {
+		return v, s.notFound()
+	}
+	sql := "UPDATE " + s.Table + " SET archived_at = NULL" + s.touch() + " WHERE org_id = @org_id AND id = @id AND archived_at IS NOT NULL"
+	tag, err := tx.Exec(ctx, sql, pgx.StrictNamedArgs{"org_id": a.Org, "id": id})
+	if err != nil {
+		return v, s.explain("restore", err)
+	}
+	if v, err = s.load(ctx, tx, a.Org, id, s.scope(), ""); err != nil || tag.RowsAffected() == 0 {
+		return v, err
+	}
+	return v, s.emit(ctx, tx, a, "restored", &v, nil, "restored the "+s.word()+s.name(&v))
+}
+
+// New reads a record for Create from raw, a JSON object. Unknown and read-only fields, wrong types and needed fields that
+// are missing are Invalid, all of them named.
+func (s Set[T]) New(raw json.RawMessage) (v T, err error) {
+	asked, err := s.asked(raw, func(f Field) bool { return f.Write || f.Once })
+	if err != nil {
+		return v, err
+	}
+	wrong := s.decode(&v, asked)
+	for _, f := range s.Fields {
+		if _, ok := asked[f.Name]; f.Needed && !ok {
+			wrong = append(wrong, tandem.FieldError{Field: f.Name, Message: "This is needed."})
+		}
+	}
+	if len(wrong) > 0 {
+		return v, tandem.InvalidFields(wrong...)
+	}
+	return v, nil
+}
+
+// decode sets the fields of v that asked names.
+func (s Set[T]) decode(v *T, asked map[string]json.RawMessage) (wrong []tandem.FieldError) {
+	for _, f := range s.Fields {
+		part, ok := asked[f.Name]
+		if !ok {
+			continue
+		}
+		val := s.at(v, f.Name)
+		fresh := reflect.New(val.Type()) // a fresh value: decoding into v would share its slices and maps
+		if err := json.Unmarshal(part, fresh.Interface()); err != nil {
+			wrong = append(wrong, tandem.FieldError{Field: f.Name, Message: "This has the wrong type."})
+			continue
+		}
+		val.Set(fresh.Elem())
+	}
+	return wrong
+}
+
 // touch is the SET of what every change of a row moves along.
 func (s Set[T]) touch() string {
 	var b string
@@ -172,16 +219,16 @@ func (s Set[T]) touch() string {
 	return b
 }
 
-// asked reads the object of a patch and refuses what it may not name.
-func (s Set[T]) asked(raw json.RawMessage) (map[string]json.RawMessage, error) {
+// asked reads the object of a write and refuses what it may not name.
+func (s Set[T]) asked(raw json.RawMessage, may func(Field) bool) (map[string]json.RawMessage, error) {
 	var m map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &m); err != nil || m == nil {
 		return nil, tandem.Errorf(tandem.Invalid, "The body must be a JSON object with the fields to change.")
 	}
 	var wrong []tandem.FieldError
 	for name := range m {
-		if f, ok := s.field(name); !ok || !f.Write {
-			wrong = append(wrong, tandem.FieldError{Field: clip(name, 40), Message: "This field cannot be changed."})
+		if f, ok := s.field(name); !ok || !may(f) {
+			wrong = append(wrong, tandem.FieldError{Field: clip(name, 40), Message: "This field does not exist, or cannot be set."})
 		}
 	}
 	if len(wrong) > 0 {
@@ -195,8 +242,8 @@ func (s Set[T]) current(v *T, version *int64) error {
 	if version == nil {
 		return nil
 	}
-	if have := s.at(v, "version"); !have.IsValid() || have.Int() != *version {
-		return tandem.Errorf(tandem.Conflict, "Somebody else changed this %s in the meantime. Load it again.", s.word())
+	if have := s.at(v, "version"); have.IsValid() && have.Int() != *version {
+		return tandem.Errorf(tandem.Conflict, "Somebody else changed this %s in the meantime: it is at version %d. Load it again.", s.word(), have.Int())
 	}
 	return nil
 }

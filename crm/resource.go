@@ -1,0 +1,68 @@
+package crm
+
+import (
+	"context"
+	"encoding/json"
+	"reflect"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/record"
+)
+
+// Resource is a set of records with its type hidden: what the API needs to serve any of them. The functions are the
+// set's own; those that a record does not offer are nil.
+type Resource struct {
+	record.Info
+	Path    string       // below the API's base, such as "/lead-sources"
+	Page    reflect.Type // of what List returns
+	List    func(ctx context.Context, tx pgx.Tx, q tandem.Query) (any, error)
+	Get     func(ctx context.Context, tx pgx.Tx, id tandem.ID) (any, error)
+	Create  func(ctx context.Context, tx pgx.Tx, raw json.RawMessage) (any, error)
+	Patch   func(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawMessage, version *int64) (any, error)
+	Archive func(ctx context.Context, tx pgx.Tx, id tandem.ID, version *int64) error
+	Restore func(ctx context.Context, tx pgx.Tx, id tandem.ID) (any, error)
+}
+
+// verbs is what every record.Set has; a set that does more of something shadows the verb.
+type verbs[T any] interface {
+	record.Any
+	List(ctx context.Context, tx pgx.Tx, q tandem.Query) (tandem.Page[T], error)
+	Get(ctx context.Context, tx pgx.Tx, id tandem.ID) (T, error)
+	New(raw json.RawMessage) (T, error)
+	Create(ctx context.Context, tx pgx.Tx, v T) (T, error)
+	Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawMessage, version *int64) (T, error)
+}
+
+// removable is what an archivable set has besides.
+type removable[T any] interface {
+	Archive(ctx context.Context, tx pgx.Tx, id tandem.ID, version *int64) error
+	Restore(ctx context.Context, tx pgx.Tx, id tandem.ID) (T, error)
+}
+
+// resource hides T.
+func resource[T any](s verbs[T]) Resource {
+	r := Resource{
+		Info: s.Info(), Page: reflect.TypeFor[tandem.Page[T]](),
+		List:  func(ctx context.Context, tx pgx.Tx, q tandem.Query) (any, error) { return s.List(ctx, tx, q) },
+		Get:   func(ctx context.Context, tx pgx.Tx, id tandem.ID) (any, error) { return s.Get(ctx, tx, id) },
+		Patch: func(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawMessage, version *int64) (any, error) {
+			return s.Patch(ctx, tx, id, raw, version)
+		},
+		Create: func(ctx context.Context, tx pgx.Tx, raw json.RawMessage) (any, error) {
+			v, err := s.New(raw)
+			if err != nil {
+				return v, err
+			}
+			return s.Create(ctx, tx, v)
+		},
+	}
+	r.Path = "/" + strings.ReplaceAll(r.Table, "_", "-")
+	if rm, ok := s.(removable[T]); ok && r.Archivable {
+		r.Archive = rm.Archive
+		r.Restore = func(ctx context.Context, tx pgx.Tx, id tandem.ID) (any, error) { return rm.Restore(ctx, tx, id) }
+	}
+	return r
+}
