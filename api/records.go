@@ -20,7 +20,7 @@ import (
 // listInput is the input of every list of records.
 type listInput struct {
 	Paging
-	Filter map[string]string `query:"filter,deepObject" doc:"filter[field]=value, or filter[field][op]=value with op one of eq, ne, in, lt, lte, gt, gte, has, null."`
+	Filter map[string]string `query:"filter,deepObject,explode" doc:"filter[field]=value, or filter[field][op]=value with op one of eq, ne, in, lt, lte, gt, gte, has, null."`
 	Where  string            `query:"where" maxLength:"8000" doc:"Conditions in groups, as JSON: {\"or\":[{\"field\":\"priority\",\"value\":\"high\"},{\"field\":\"due_at\",\"op\":\"lt\",\"value\":\"2026-11-30T00:00:00Z\"}]}"`
 	Sort   string            `query:"sort" maxLength:"100" doc:"A field, with - before it for the greatest first; newest first when empty."`
 	Search string            `query:"search" maxLength:"200" doc:"The beginning of a name, where the list can be searched."`

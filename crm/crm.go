@@ -11,11 +11,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tandemhq/tandem"
-	"github.com/tandemhq/tandem/internal/record"
 )
 
-// All lists every record set of this package; a test fails when one is missing.
-var All = []record.Any{Contacts, Leads}
+// All lists every record set of this package; a test fails when one is missing. The API serves them all.
+var All = []Resource{resource(Accounts), resource(Contacts), resource[Lead](Leads)}
 
 // Money is an amount in the currency's minor unit: 3800000 EUR is 38,000.00 euros.
 type Money struct {

@@ -8,7 +8,7 @@ import (
 
 // Permissions lists every permission there is, sorted.
 var Permissions = []string{
-	"board:read", "channel:read", "channel:write", "contact:read", "contact:write",
+	"account:read", "account:write", "board:read", "channel:read", "channel:write", "contact:read", "contact:write",
 	"conversation:claim", "conversation:read", "conversation:reply", "conversation:takeover",
 	"dead_letter:read", "dead_letter:write",
 	"handoff:decide", "handoff:request", "inbound:write", "knowledge:read", "knowledge:write",
