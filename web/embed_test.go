@@ -153,7 +153,7 @@ func TestHandlerServesWhatWasBuilt(t *testing.T) {
 // The app's files take no memory before somebody asks for them: none is read until then.
 func TestSiteReadsNothingAhead(t *testing.T) {
 	t.Parallel()
-	files := &opened{FS: fstest.MapFS{"index.html": {Data: []byte("<!doctype html>")}, "assets/index-Ab12.js": {Data: []byte("app()")}}}
+	files := &opened{MapFS: fstest.MapFS{"index.html": {Data: []byte("<!doctype html>")}, "assets/index-Ab12.js": {Data: []byte("app()")}}}
 	s := newSite(files)
 	if n := files.n.Load(); n != 0 {
 		t.Errorf("%d files were read before anybody asked", n)
