@@ -42,7 +42,7 @@ func Run(ctx context.Context, e *bench.Env) (_ []bench.Row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	every, err := large.sweep(ctx, e)
+	every, err := large.sweep(ctx)
 	return append(rows, every), err
 }
 
