@@ -147,6 +147,9 @@ func (s *server) acceptLead(ctx context.Context, doors *leadDoors, in *leadInput
 	if wait := s.inbound.take(string(a.Org)+string(a.Member), time.Now()); wait > 0 {
 		return nil, &tandem.Error{Kind: tandem.Throttled, Msg: "Too many leads at once. Try again a little later.", RetryAfter: wait}
 	}
+	if err := s.Room(a.Org); err != nil {
+		return nil, err
+	}
 	msg, err := webhook.Parse(in.RawBody)
 	if err == nil && in.Key != "" {
 		msg, err = webhook.WithKey(msg, in.Key)
