@@ -105,7 +105,7 @@ func New(o Options) (http.Handler, error) {
 		r.Get(basePath+"/live", s.live) // asks who it is itself
 	})
 	root.Group(func(r chi.Router) {
-		r.Use(secured, crossOrigin(s), s.authenticated)
+		r.Use(secured, crossOrigin(s), s.authenticated, s.spared)
 		s.huma = humachi.New(r, humaConfig())
 		s.huma.UseMiddleware(s.permitted)
 		s.routes()
