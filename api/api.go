@@ -42,6 +42,8 @@ type Options struct {
 
 	// Deliver takes an inbound message durably: the batcher.
 	Deliver func(ctx context.Context, in channels.Inbound) (channels.Accepted, error)
+	// Room returns why Deliver would refuse a message of the organization right now, or nil.
+	Room func(org tandem.ID) error
 	// Signal sends what is not kept, such as "is typing", to every process.
 	Signal func(ctx context.Context, subject string, body []byte) error
 	// Checks are what /readyz asks, by name; each has two seconds.
@@ -103,7 +105,7 @@ func New(o Options) (http.Handler, error) {
 		r.Get(basePath+"/live", s.live) // asks who it is itself
 	})
 	root.Group(func(r chi.Router) {
-		r.Use(secured, crossOrigin(s), s.authenticated)
+		r.Use(secured, crossOrigin(s), s.authenticated, s.spared)
 		s.huma = humachi.New(r, humaConfig())
 		s.huma.UseMiddleware(s.permitted, keyed)
 		s.routes()

@@ -139,13 +139,38 @@ func (s *server) leadChannel(ctx context.Context, doors *leadDoors, org tandem.I
 	return id, err
 }
 
+const leadPath = basePath + "/inbound/lead"
+
+// spared refuses leads that would not be taken, before anything of them is read: in a flood the refusals are what has to be cheap.
+func (s *server) spared(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && r.URL.Path == leadPath {
+			if a, err := tandem.ActorFrom(r.Context()); err == nil && a.May("inbound:write") {
+				if err := s.leadRoom(a); err != nil {
+					writeProblem(w, r, s.log, err)
+					return
+				}
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// leadRoom spends one of the leads that a member may hand in, if there is room for it.
+func (s *server) leadRoom(a tandem.Actor) error {
+	if err := s.Room(a.Org); err != nil {
+		return err
+	}
+	if wait := s.inbound.take(string(a.Org)+string(a.Member), time.Now()); wait > 0 {
+		return &tandem.Error{Kind: tandem.Throttled, Msg: "Too many leads at once. Try again a little later.", RetryAfter: wait}
+	}
+	return nil
+}
+
 func (s *server) acceptLead(ctx context.Context, doors *leadDoors, in *leadInput) (*leadOutput, error) {
 	a, err := tandem.ActorFrom(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if wait := s.inbound.take(string(a.Org)+string(a.Member), time.Now()); wait > 0 {
-		return nil, &tandem.Error{Kind: tandem.Throttled, Msg: "Too many leads at once. Try again a little later.", RetryAfter: wait}
 	}
 	msg, err := webhook.Parse(in.RawBody)
 	if err == nil && in.Key != "" {

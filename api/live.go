@@ -161,17 +161,12 @@ func (s *server) follow(ctx context.Context, st *stream, r *http.Request, o open
 			if !ok {
 				return nil
 			}
-			if n.Lost || aboutCredentials(n.Fact.Topic) {
+			again, err := s.pass(ctx, st, waiting(n, o.notes))
+			if err != nil {
+				return err
+			}
+			if again {
 				recheck = time.After(revokedAfter)
-			}
-			if err := s.pass(ctx, st, n); err != nil {
-				return err
-			}
-			if len(o.notes) > 0 && st.held < maxHeld {
-				continue // more to say: one write for all of it
-			}
-			if err := st.flush(); err != nil {
-				return err
 			}
 		}
 	}
@@ -201,24 +196,60 @@ func aboutCredentials(topic string) bool {
 	return verb != "created" && (noun == "session" || noun == "key" || noun == "member")
 }
 
-func (s *server) pass(ctx context.Context, st *stream, n *events.Note) error {
-	if n.Lost {
-		if err := st.send("resync", 0, struct{}{}); err != nil {
-			return err
+// waiting is n and what has come up behind it, up to factsAtOnce notes.
+func waiting(n *events.Note, more <-chan *events.Note) []*events.Note {
+	all := []*events.Note{n}
+	for len(all) < factsAtOnce {
+		select {
+		case n, ok := <-more:
+			if !ok {
+				return all // whoever reads on finds it closed
+			}
+			all = append(all, n)
+		default:
+			return all
 		}
 	}
-	switch {
-	case n.Signal == "typing":
-		return st.send("typing", 0, json.RawMessage(n.Body))
-	case n.Fact.ID == "" || n.Fact.Topic == "out":
-		return nil
-	}
-	f, err := s.facts.get(ctx, n.Fact.ID)
-	if err != nil || !st.shows(f.row.Noun) {
-		return err
-	}
-	return st.hold(f.frame)
+	return all
 }
+
+// pass shows notes, their facts read together and written together. It reports whether one of them may have ended the
+// reader's rights.
+func (s *server) pass(ctx context.Context, st *stream, notes []*events.Note) (recheck bool, err error) {
+	ids := make([]tandem.ID, 0, len(notes))
+	for _, n := range notes {
+		if isFact(n) {
+			ids = append(ids, n.Fact.ID)
+		}
+	}
+	known, err := s.facts.get(ctx, ids)
+	if err != nil {
+		return false, err
+	}
+	for _, n := range notes {
+		recheck = recheck || n.Lost || aboutCredentials(n.Fact.Topic)
+		switch {
+		case n.Lost:
+			err = st.put("resync", 0, struct{}{})
+		case n.Signal == "typing":
+			err = st.put("typing", 0, json.RawMessage(n.Body))
+		case isFact(n):
+			if f := known[0]; st.shows(f.row.Noun) {
+				err = st.hold(f.frame)
+			}
+			known = known[1:]
+		}
+		if err == nil && st.held >= maxHeld {
+			err = st.flush()
+		}
+		if err != nil {
+			return recheck, err
+		}
+	}
+	return recheck, st.flush()
+}
+
+func isFact(n *events.Note) bool { return n.Fact.ID != "" && n.Fact.Topic != events.TopicOut }
 
 func (s *server) head(ctx context.Context) (seq int64, err error) {
 	err = s.DB.Read(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
@@ -336,13 +367,21 @@ func frame(event string, id int64, data any) ([]byte, error) {
 }
 
 func (st *stream) send(event string, id int64, data any) error {
+	if err := st.put(event, id, data); err != nil {
+		return err
+	}
+	return st.flush()
+}
+
+// put is send without the flush.
+func (st *stream) put(event string, id int64, data any) error {
 	var f []byte
 	var err error
 	aside(func() { f, err = frame(event, id, data) })
 	if err != nil {
 		return err
 	}
-	return st.write(f)
+	return st.hold(f)
 }
 
 func (st *stream) comment(text string) error { return st.write([]byte(": " + text + "\n\n")) }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -114,8 +115,29 @@ func logFailure(ctx context.Context, log *slog.Logger, p *Problem, err error) {
 	case p.Status == http.StatusInternalServerError:
 		log.ErrorContext(ctx, "request failed", "err", err, "request_id", p.RequestID)
 	case p.Status == http.StatusServiceUnavailable:
-		log.WarnContext(ctx, "request refused", "err", err, "request_id", p.RequestID)
+		if n := refusals.due(time.Now()); n > 0 {
+			log.WarnContext(ctx, "requests refused", "requests", n, "last", err, "request_id", p.RequestID)
+		}
 	}
+}
+
+// refusals are logged once a second: a flood that is refused would otherwise cost more than the refusals.
+var refusals tally
+
+// tally counts what is told now and then.
+type tally struct {
+	n    atomic.Int64
+	told atomic.Int64 // Unix time in seconds
+}
+
+// due counts one more and returns how many have not been told, when it is time to tell; otherwise 0.
+func (t *tally) due(now time.Time) int64 {
+	t.n.Add(1)
+	was, at := t.told.Load(), now.Unix()
+	if at == was || !t.told.CompareAndSwap(was, at) {
+		return 0
+	}
+	return t.n.Swap(0)
 }
 
 var installOnce sync.Once

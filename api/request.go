@@ -83,7 +83,7 @@ func (s *server) watched(next http.Handler) http.Handler {
 			}
 			s.metrics.request(r.Method, route, rec.status, time.Since(start))
 			level := slog.LevelDebug
-			if rec.status >= http.StatusInternalServerError {
+			if rec.status >= http.StatusInternalServerError && rec.status != http.StatusServiceUnavailable { // those are told together
 				level = slog.LevelWarn
 			}
 			s.log.Log(r.Context(), level, "request", "method", r.Method, "route", route, "status", rec.status,

@@ -50,7 +50,7 @@ const (
 	probeSubject = "probe.tandem" // in the same stream, because a full disk wedges one stream and spares others
 
 	maxAge       = 72 * time.Hour
-	dedupeWindow = 30 * time.Minute
+	dedupeWindow = time.Minute // the server keeps 200 bytes of memory for each id in it; a publish is repeated within seconds, and what is told twice later, consumers skip
 	syncInterval = time.Second
 	maxPayload   = 1 << 20
 	defaultStore = 1 << 30

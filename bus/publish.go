@@ -17,7 +17,7 @@ import (
 )
 
 // Publish stores body under subject, which starts with "ev." or "out.", and returns once the
-// stream has it. A message id that the stream took within the last 30 minutes is not stored
+// stream has it. A message id that the stream took within the last minute is not stored
 // again. A short outage, such as a restart of the server, is waited out for up to 5 s or until
 // ctx ends; after that the error is Unavailable. A subject or size that can never be stored is Invalid.
 func (b *Bus) Publish(ctx context.Context, subject string, msgID tandem.ID, body []byte) (Ack, error) {

@@ -25,7 +25,7 @@ type BatchOptions struct {
 	MaxBatch   int // messages in one transaction; 0 means 200
 	Share      int // of these, one organization's; 0 means 64
 	Queue      int // messages waiting per partition before new ones are refused; 0 means 4,096
-	Lane       int // of these, one organization's; 0 means a quarter
+	Lane       int // of these, one organization's; 0 means a sixteenth
 	// Patience is how long an organization's first message in the queue may have waited before
 	// new ones of it are refused; 0 means 1 s. Who is refused at once can try again; who waits
 	// for longer than his own patience sends it a second time and makes the queue longer.
@@ -77,7 +77,7 @@ func NewBatcher(db *pg.DB, o BatchOptions) *Batcher {
 		o.Queue = 4096
 	}
 	if o.Lane <= 0 {
-		o.Lane = max(1, o.Queue/4)
+		o.Lane = max(1, o.Queue/16)
 	}
 	if o.Patience <= 0 {
 		o.Patience = time.Second
@@ -136,6 +136,21 @@ func (b *Batcher) Backlog() (n int, oldest time.Duration) {
 
 const fullAgain = time.Second
 
+// Room says whether Deliver would take a message of org at once: nil, or the refusal it would answer. It costs next to
+// nothing, so that a door can turn a flood away before it reads anything.
+func (b *Batcher) Room(org tandem.ID) error {
+	for _, part := range b.parts {
+		if part.room(org, time.Now(), b.o) {
+			return nil
+		}
+	}
+	return full()
+}
+
+func full() error {
+	return &tandem.Error{Kind: tandem.Unavailable, Msg: "Too many messages are waiting. Send it again in a moment.", RetryAfter: fullAgain}
+}
+
 // Deliver queues the message and waits until it is committed or refused. When ctx ends
 // first, the message may still be stored; delivering it again is safe. A full queue, a full
 // or slow lane of the organization and a stopped Batcher are Unavailable.
@@ -153,8 +168,8 @@ func (b *Batcher) Deliver(ctx context.Context, in channels.Inbound) (channels.Ac
 		_ = h.WriteByte(0)
 	}
 	d := &delivery{ctx: ctx, in: in, at: time.Now(), done: make(chan struct{})}
-	if !b.parts[h.Sum64()%uint64(len(b.parts))].put(d, b.o.Queue, b.o.Lane, b.o.Patience) {
-		return channels.Accepted{}, &tandem.Error{Kind: tandem.Unavailable, Msg: "Too many messages are waiting. Send it again in a moment.", RetryAfter: fullAgain}
+	if !b.parts[h.Sum64()%uint64(len(b.parts))].put(d, b.o) {
+		return channels.Accepted{}, full()
 	}
 	select {
 	case <-d.done:

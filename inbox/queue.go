@@ -28,15 +28,27 @@ func newQueue() *queue {
 	return &queue{wake: make(chan struct{}, 1), lanes: map[tandem.ID]*lane{}}
 }
 
-// put adds a message unless the queue or its organization's lane is full, or that lane's first
-// message has waited for longer than patience: what comes behind it would wait even longer.
-func (q *queue) put(d *delivery, most, mostInLane int, patience time.Duration) bool {
+// room says whether a message of org would be taken at that time: not when the queue or the organization's lane is full,
+// and not when that lane's first message has waited for longer than patience: what comes behind it would wait even longer.
+func (q *queue) room(org tandem.ID, at time.Time, o BatchOptions) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	l := q.lanes[d.in.Org]
-	if q.n >= most || l != nil && (len(l.items) >= mostInLane || d.at.Sub(l.items[0].at) > patience) {
+	return q.fits(org, at, o)
+}
+
+func (q *queue) fits(org tandem.ID, at time.Time, o BatchOptions) bool {
+	l := q.lanes[org]
+	return q.n < o.Queue && (l == nil || len(l.items) < o.Lane && at.Sub(l.items[0].at) <= o.Patience)
+}
+
+// put adds a message unless there is no room for it.
+func (q *queue) put(d *delivery, o BatchOptions) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.fits(d.in.Org, d.at, o) {
 		return false
 	}
+	l := q.lanes[d.in.Org]
 	if l == nil {
 		l = &lane{org: d.in.Org}
 		q.lanes[l.org] = l

@@ -22,7 +22,7 @@ func TestQueueTakesTurns(t *testing.T) {
 	q, now := newQueue(), time.Now()
 	refused := 0
 	for n := range 200 {
-		if !q.put(waits("noisy", n, now.Add(time.Duration(n))), most, inLane, time.Minute) {
+		if !q.put(waits("noisy", n, now.Add(time.Duration(n))), BatchOptions{Queue: most, Lane: inLane, Patience: time.Minute}) {
 			refused++
 		}
 	}
@@ -33,7 +33,7 @@ func TestQueueTakesTurns(t *testing.T) {
 	rounds := 0
 	for ; ; rounds++ {
 		quiet := fmt.Sprint("quiet", rounds%7)
-		if rounds < 5 && !q.put(waits(quiet, rounds, now), most, inLane, time.Minute) {
+		if rounds < 5 && !q.put(waits(quiet, rounds, now), BatchOptions{Queue: most, Lane: inLane, Patience: time.Minute}) {
 			t.Fatalf("%s was refused for the flood of another", quiet)
 		}
 		got := q.take(batch, share)
@@ -73,7 +73,7 @@ func TestQueueKnowsItsOldest(t *testing.T) {
 	t.Parallel()
 	q, now := newQueue(), time.Now()
 	for n := range 6 {
-		q.put(waits(fmt.Sprint("org", n%2), n, now.Add(time.Duration(n)*time.Second)), 10, 10, time.Minute)
+		q.put(waits(fmt.Sprint("org", n%2), n, now.Add(time.Duration(n)*time.Second)), BatchOptions{Queue: 10, Lane: 10, Patience: time.Minute})
 	}
 	for _, want := range []struct {
 		waiting int
@@ -89,8 +89,8 @@ func TestQueueKnowsItsOldest(t *testing.T) {
 	if n, since := q.waiting(); n != 0 || !since.IsZero() {
 		t.Errorf("%d wait since %v", n, since)
 	}
-	q.put(waits("a", 1, now), 1, 1, time.Minute)
-	if q.put(waits("b", 1, now), 1, 1, time.Minute) {
+	q.put(waits("a", 1, now), BatchOptions{Queue: 1, Lane: 1, Patience: time.Minute})
+	if q.put(waits("b", 1, now), BatchOptions{Queue: 1, Lane: 1, Patience: time.Minute}) {
 		t.Error("more than fits was taken")
 	}
 }
@@ -100,7 +100,13 @@ func TestQueueRefusesWhatWouldWaitTooLong(t *testing.T) {
 	t.Parallel()
 	q, now := newQueue(), time.Now()
 	put := func(org string, n int, after time.Duration) bool {
-		return q.put(waits(org, n, now.Add(after)), 100, 100, time.Second)
+		o := BatchOptions{Queue: 100, Lane: 100, Patience: time.Second}
+		at := now.Add(after)
+		may := q.room(tandem.ID(org), at, o)
+		if got := q.put(waits(org, n, at), o); got != may {
+			t.Errorf("room says %v and put %v", may, got)
+		}
+		return may
 	}
 	if !put("slow", 1, 0) || !put("slow", 2, time.Second) {
 		t.Error("refused although nobody has waited for longer than patience")

@@ -1,9 +1,11 @@
 package web
 
 import (
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 )
@@ -146,4 +148,41 @@ func TestHandlerServesWhatWasBuilt(t *testing.T) {
 	default:
 		t.Fatalf("GET /: got %d", w.Code)
 	}
+}
+
+// The app's files take no memory before somebody asks for them: none is read until then.
+func TestSiteReadsNothingAhead(t *testing.T) {
+	t.Parallel()
+	files := &opened{MapFS: fstest.MapFS{"index.html": {Data: []byte("<!doctype html>")}, "assets/index-Ab12.js": {Data: []byte("app()")}}}
+	s := newSite(files)
+	if n := files.n.Load(); n != 0 {
+		t.Errorf("%d files were read before anybody asked", n)
+	}
+	if w := get(t, s, "/assets/index-Ab12.js"); w.Body.String() != "app()" || w.Header().Get("Content-Length") != "5" {
+		t.Errorf("got %q of %s bytes", w.Body, w.Header().Get("Content-Length"))
+	}
+	if n := files.n.Load(); n != 2 { // for the hash and for the answer
+		t.Errorf("one answer read %d files", n)
+	}
+}
+
+// opened counts the files that were opened, folders left out.
+type opened struct {
+	fstest.MapFS
+	n atomic.Int64
+}
+
+func (o *opened) Open(name string) (fs.File, error) {
+	f, err := o.MapFS.Open(name)
+	if err == nil {
+		if info, err := f.Stat(); err == nil && !info.IsDir() {
+			o.n.Add(1)
+		}
+	}
+	return f, err
+}
+
+func (o *opened) ReadFile(name string) ([]byte, error) {
+	o.n.Add(1)
+	return o.MapFS.ReadFile(name)
 }

@@ -3,12 +3,14 @@ package web
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"io"
 	"io/fs"
 	"mime"
 	"net/http"
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // policy lets the page run only scripts that are files of ours and talk only to us.
@@ -24,50 +26,61 @@ const (
 
 const notBuilt = "The web app is not part of this build. Run `make web` and build again.\n"
 
-// asset is one file with its precompressed twins, ready to be written.
+// asset is one file with its precompressed twins. Their bytes stay where the compiler put them, so that the app takes no
+// memory until somebody asks for it.
 type asset struct {
-	plain, br, gz []byte
-	ctype, etag   string
+	dist          fs.FS
+	plain, br, gz string // names; empty: there is no such twin
+	ctype         string
+	etag          func() string // of the content
 }
 
-// site serves the files of one dist folder from memory.
+// site serves the files of one dist folder.
 type site struct {
 	assets map[string]*asset // by path without the leading slash
 }
 
-// newSite reads every file of dist once. It never fails: a folder without
+// newSite looks at the names of dist's files. It never fails: a folder without
 // index.html is a site that answers 503.
 func newSite(dist fs.FS) *site {
 	s := &site{assets: map[string]*asset{}}
-	files := map[string][]byte{}
+	files := map[string]bool{}
 	_ = fs.WalkDir(dist, ".", func(p string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || path.Base(p)[0] == '.' {
-			return nil
-		}
-		if body, err := fs.ReadFile(dist, p); err == nil {
-			files[p] = body
+		if err == nil && !d.IsDir() && path.Base(p)[0] != '.' {
+			files[p] = true
 		}
 		return nil
 	})
-	for p, body := range files {
-		if isTwin(p, files) {
-			continue
+	twin := func(p string) string {
+		if !files[p] {
+			return ""
 		}
-		sum := sha256.Sum256(body)
-		s.assets[p] = &asset{
-			plain: body, br: files[p+".br"], gz: files[p+".gz"],
-			ctype: contentType(p),
-			etag:  base64.RawURLEncoding.EncodeToString(sum[:12]),
+		return p
+	}
+	for p := range files {
+		if !isTwin(p, files) {
+			s.assets[p] = &asset{
+				dist: dist, plain: p, br: twin(p + ".br"), gz: twin(p + ".gz"), ctype: contentType(p),
+				etag: sync.OnceValue(func() string { return hashOf(dist, p) }),
+			}
 		}
 	}
 	return s
 }
 
+func hashOf(dist fs.FS, name string) string {
+	h := sha256.New()
+	if f, err := dist.Open(name); err == nil { // it is part of the program
+		_, _ = io.Copy(h, f)
+		_ = f.Close()
+	}
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:12])
+}
+
 // isTwin tells the compressed copy of another file from a file of its own.
-func isTwin(p string, files map[string][]byte) bool {
+func isTwin(p string, files map[string]bool) bool {
 	base, ext := strings.TrimSuffix(p, path.Ext(p)), path.Ext(p)
-	_, of := files[base]
-	return of && (ext == ".br" || ext == ".gz")
+	return files[base] && (ext == ".br" || ext == ".gz")
 }
 
 // contentType does not ask the operating system's tables first, because a machine
@@ -151,26 +164,34 @@ func cachePolicy(name string) string {
 
 // write sends the smallest form that the client takes.
 func (a *asset) write(w http.ResponseWriter, r *http.Request) {
-	body, coding := a.plain, ""
+	name, coding := a.plain, ""
 	accepts := r.Header.Get("Accept-Encoding")
 	switch {
-	case a.br != nil && accepted(accepts, "br"):
-		body, coding = a.br, "br"
-	case a.gz != nil && accepted(accepts, "gzip"):
-		body, coding = a.gz, "gzip"
+	case a.br != "" && accepted(accepts, "br"):
+		name, coding = a.br, "br"
+	case a.gz != "" && accepted(accepts, "gzip"):
+		name, coding = a.gz, "gzip"
 	}
 	h := w.Header()
-	etag := `"` + a.etag + coding + `"` // each coding is its own representation
+	etag := `"` + a.etag() + coding + `"` // each coding is its own representation
 	h.Set("Etag", etag)
-	if a.br != nil || a.gz != nil {
+	if a.br != "" || a.gz != "" {
 		h.Add("Vary", "Accept-Encoding")
 	}
 	if match := r.Header.Get("If-None-Match"); match != "" && strings.Contains(match, etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
+	f, err := a.dist.Open(name)
+	if err != nil {
+		http.Error(w, "This file cannot be read.", http.StatusInternalServerError)
+		return
+	}
+	defer f.Close()
 	h.Set("Content-Type", a.ctype)
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if info, err := f.Stat(); err == nil {
+		h.Set("Content-Length", strconv.FormatInt(info.Size(), 10))
+	}
 	if coding != "" {
 		h.Set("Content-Encoding", coding)
 	}
@@ -178,7 +199,7 @@ func (a *asset) write(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	_, _ = w.Write(body) // a client that left early is no failure of ours
+	_, _ = io.Copy(w, f) // a client that left early is no failure of ours
 }
 
 // accepted reports whether an Accept-Encoding header names the coding with a weight above zero.

@@ -46,7 +46,7 @@ func (f found) String() string {
 // the ways to ask for it, and the words that answers use.
 // kind marks the concepts that say what kind of answer is wanted; "!" the words that are that kind.
 var concepts = []struct {
-	ask   *regexp.Regexp
+	ask   *pattern
 	words []string
 	kind  bool
 }{

@@ -2,7 +2,6 @@ package rules
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -21,12 +20,12 @@ const monthRE = `(jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|jul
 
 // dateRule is one way to write a time. First match at a place wins, so the longer forms come first.
 type dateRule struct {
-	re   *regexp.Regexp
+	re   *pattern
 	read func(m []string, now time.Time) (when, bool)
 }
 
 func dr(re string, read func(m []string, now time.Time) (when, bool)) dateRule {
-	return dateRule{regexp.MustCompile(`(?i)\b(?:` + re + `)`), read}
+	return dateRule{rx(`\b(?:` + re + `)`), read}
 }
 
 var dateRules = []dateRule{
@@ -144,7 +143,7 @@ var dateRules = []dateRule{
 }
 
 // past tells that what follows is no plan.
-var past = regexp.MustCompile(`(?i)\b(?:last|since|until last|back in|previous)\s+$`)
+var past = rx(`\b(?:last|since|until last|back in|previous)\s+$`)
 
 // whens finds the times in text, in the order in which they are written.
 func whens(text string, now time.Time) []when {

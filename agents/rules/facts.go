@@ -2,7 +2,6 @@ package rules
 
 import (
 	"math"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -40,7 +39,7 @@ func (v *view) findings() []finding {
 }
 
 // topics are the words by which a sentence names a field.
-var topics = map[string]*regexp.Regexp{
+var topics = map[string]*pattern{
 	llm.Budget:    rx(`\b(?:budget|money|price|costs?|spend)\b`),
 	llm.Timeline:  rx(`\b(?:timeline|timing|time ?frame|dates?|deadline|when|start)\b`),
 	llm.Authority: rx(`\b(?:decisions?|decides?|who|boss)\b`),
@@ -242,11 +241,18 @@ func (v *view) teamSize() int {
 
 // handoffFor returns the first handoff rule that a sentence triggers.
 func handoffFor(sentence string) *handoffRule {
-	for i := range handoffRules {
-		r := &handoffRules[i]
-		if r.re.MatchString(sentence) && (r.not == nil || !r.not.MatchString(sentence)) {
-			return r
-		}
+	if i := handoffAt(sentence); i < len(handoffRules) {
+		return &handoffRules[i]
 	}
 	return nil
+}
+
+// handoffAt is that rule's place, or their number when there is none.
+func handoffAt(sentence string) int {
+	for i, r := range handoffRules {
+		if r.re.MatchString(sentence) && (r.not == nil || !r.not.MatchString(sentence)) {
+			return i
+		}
+	}
+	return len(handoffRules)
 }

@@ -99,13 +99,15 @@ func (t *turn) next() ([]llm.Call, error) {
 
 // rule returns the handoff rule that the customer's words trigger.
 func (t *turn) rule() *handoffRule {
-	// Rules are tried in their own order over all sentences: a wish for a person goes first.
-	for i := range handoffRules {
-		for _, s := range t.parts {
-			if r := handoffFor(s); r == &handoffRules[i] {
-				return r
-			}
+	// Rules go by their own order over all sentences: a wish for a person goes first.
+	first := len(handoffRules)
+	for _, s := range t.parts {
+		if i := handoffAt(s); i < first {
+			first = i
 		}
+	}
+	if first < len(handoffRules) {
+		return &handoffRules[first]
 	}
 	if t.foreign() {
 		return &foreignLanguage

@@ -2,7 +2,6 @@ package rules
 
 import (
 	"math"
-	"regexp"
 	"strings"
 )
 
@@ -67,11 +66,11 @@ var currencies = map[string]string{
 
 var (
 	moneyNumber = `(` + digitsRE + `|` + wordRE + `)(?:\s*-?\s*(` + scaleRE + `))?(?:\s*(thousand|million)\b)?`
-	moneyRE     = regexp.MustCompile(`(?i)(?:(` + currencyRE + `)\s*)?\b` + moneyNumber + `(?:\s*(?:-|–|to|and|or)\s*(?:(?:` + currencyRE + `)\s*)?` + moneyNumber + `)?(?:\s*(` + currencyRE + `)(?:[^\pL]|$))?`)
-	perRE       = regexp.MustCompile(`(?i)^[\s,]*(?:(?:per|a|an|each|every|/|for each)\s*(user|seat|employee|person|head|member|agent|licen[cs]e)s?)?[\s,]*(?:(?:(?:per|a|an|each|every|/)\s*)(year|yr|annum|month|mo|week|quarter)\b|(annually|yearly|p\.a\.|pa\b|monthly|weekly|quarterly))?`)
-	aboutRE     = regexp.MustCompile(`(?i)(?:\babout|\baround|\broughly|\bapprox(?:imately|\.)?|\bsome|\bcirca|\bca\.|\bclose to|\bin the (?:range|region|area|ballpark) of|\bnear(?:ly)?|\balmost|~|\bor so)\s*$`)
-	upToRE      = regexp.MustCompile(`(?i)(?:\bup to|\bno more than|\bat most|\bmax(?:imum)?(?: of)?|\bunder|\bbelow|\bless than|\bnot (?:more|over)(?: than)?|\bcapped at)\s*$`)
-	beforeRE    = regexp.MustCompile(`(?i)(?:\babout|\baround|\broughly|\bapprox(?:imately|\.)?|\bsome|\bcirca|\bca\.|~|\bup to|\bunder)\s*$`)
+	moneyRE     = rx(`(?:(` + currencyRE + `)\s*)?\b` + moneyNumber + `(?:\s*(?:-|–|to|and|or)\s*(?:(?:` + currencyRE + `)\s*)?` + moneyNumber + `)?(?:\s*(` + currencyRE + `)(?:[^\pL]|$))?`)
+	perRE       = rx(`^[\s,]*(?:(?:per|a|an|each|every|/|for each)\s*(user|seat|employee|person|head|member|agent|licen[cs]e)s?)?[\s,]*(?:(?:(?:per|a|an|each|every|/)\s*)(year|yr|annum|month|mo|week|quarter)\b|(annually|yearly|p\.a\.|pa\b|monthly|weekly|quarterly))?`)
+	aboutRE     = rx(`(?:\babout|\baround|\broughly|\bapprox(?:imately|\.)?|\bsome|\bcirca|\bca\.|\bclose to|\bin the (?:range|region|area|ballpark) of|\bnear(?:ly)?|\balmost|~|\bor so)\s*$`)
+	upToRE      = rx(`(?:\bup to|\bno more than|\bat most|\bmax(?:imum)?(?: of)?|\bunder|\bbelow|\bless than|\bnot (?:more|over)(?: than)?|\bcapped at)\s*$`)
+	beforeRE    = rx(`(?:\babout|\baround|\broughly|\bapprox(?:imately|\.)?|\bsome|\bcirca|\bca\.|~|\bup to|\bunder)\s*$`)
 )
 
 // amounts finds the sums of money in text. A sign or code decides the currency; without one, and

@@ -30,12 +30,12 @@ const (
 	peopleRE = `(?:people|persons|employees|staff(?: members)?|team members|members|workers|users|seats|colleagues|agents|reps|technicians|engineers|drivers|nurses|carers|cleaners|waiters|guards|consultants|therapists|doctors|teachers|installers|mechanics|folks|heads|FTEs?|men and women|licen[cs]es)`
 )
 
-var headcountRules = []*regexp.Regexp{
-	regexp.MustCompile(`(?i)\b` + countRE + `(?:\s*(?:-|–|to|or)\s*` + countRE + `)?\+?\s*(?:[a-z-]+ ){0,2}` + peopleRE + `\b`),
-	regexp.MustCompile(`(?i)\b(?:team|company|staff|crew|workforce|department|organi[sz]ation|business|headcount|group) of (?:about |around |roughly |some |nearly |almost )?` + countRE + `(?:\s*(?:-|–|to|or)\s*` + countRE + `)?`),
-	regexp.MustCompile(`(?i)\b` + countRE + `(?:\s*(?:-|–|to|or)\s*` + countRE + `)?[- ](?:person|people|man|strong|employee)\b`),
-	regexp.MustCompile(`(?i)\b(?:we are|we're|there are|we have) (?:about |around |roughly |some |nearly |almost |currently |now )*` + countRE + `(?:\s*(?:-|–|to|or)\s*` + countRE + `)?(?: of us)?(?:[.,;!](?:\s|$)|$| (?:in total|now|today|and|across|at|in)\b)`),
-	regexp.MustCompile(`(?i)\b` + countRE + `(?:\s*(?:-|–|to|or)\s*` + countRE + `)? of us\b`),
+var headcountRules = []*pattern{
+	rx(`\b` + countRE + `(?:\s*(?:-|–|to|or)\s*` + countRE + `)?\+?\s*(?:[a-z-]+ ){0,2}` + peopleRE + `\b`),
+	rx(`\b(?:team|company|staff|crew|workforce|department|organi[sz]ation|business|headcount|group) of (?:about |around |roughly |some |nearly |almost )?` + countRE + `(?:\s*(?:-|–|to|or)\s*` + countRE + `)?`),
+	rx(`\b` + countRE + `(?:\s*(?:-|–|to|or)\s*` + countRE + `)?[- ](?:person|people|man|strong|employee)\b`),
+	rx(`\b(?:we are|we're|there are|we have) (?:about |around |roughly |some |nearly |almost |currently |now )*` + countRE + `(?:\s*(?:-|–|to|or)\s*` + countRE + `)?(?: of us)?(?:[.,;!](?:\s|$)|$| (?:in total|now|today|and|across|at|in)\b)`),
+	rx(`\b` + countRE + `(?:\s*(?:-|–|to|or)\s*` + countRE + `)? of us\b`),
 }
 
 // headcounts finds the number of people a text speaks of; the first is the best.
@@ -105,24 +105,24 @@ const (
 )
 
 var (
-	roleRE = regexp.MustCompile(`(?i)\b(?:i am|i'm|im|my (?:role|title|job|position) is|i work as|i serve as|speaking as|as)(?: also| currently)? (?:the |an? |our |your )?(` + titleRE + `)`)
-	runsRE = regexp.MustCompile(`(?i)\bi (run|own|manage|lead|head) (?:the |our |a |my )?((?:[a-z]+ )?(?:company|business|firm|practice|shops?|clinics?|restaurants?|hotels?|operations|team|department|office|agency|chain|store|studio|school))\b`)
+	roleRE = rx(`\b(?:i am|i'm|im|my (?:role|title|job|position) is|i work as|i serve as|speaking as|as)(?: also| currently)? (?:the |an? |our |your )?(` + titleRE + `)`)
+	runsRE = rx(`\bi (run|own|manage|lead|head) (?:the |our |a |my )?((?:[a-z]+ )?(?:company|business|firm|practice|shops?|clinics?|restaurants?|hotels?|operations|team|department|office|agency|chain|store|studio|school))\b`)
 	// The alternatives of decisionRules are tried in order; the first that matches wins.
 	decisionRules = []struct {
-		re   *regexp.Regexp
+		re   *pattern
 		text string // %s is who else
 		conf float64
 	}{
-		{regexp.MustCompile(`(?i)\b(?:not (?:my|mine) (?:decision|call)|(?:i'?m|i am) not the (?:one|decision)|i don'?t (?:decide|make (?:the|that|this) decision)|not up to me|just (?:doing|gathering) (?:the |some )?(?:research|information))`), "does not decide", 0.6},
-		{regexp.MustCompile(`(?i)\b(?:decide|decides|decision)\b[^.!?]{0,30}?\b(?:together |jointly |along )?with ` + othersRE + endRE), "decides together with %s", 0.9},
-		{regexp.MustCompile(`(?i)\btogether with ` + othersRE + endRE), "decides together with %s", 0.75},
-		{regexp.MustCompile(`(?i)\b` + othersRE + ` and (?:i|me|myself)\b[^.!?]{0,20}\b(?:decide|decision|choose)`), "decides together with %s", 0.9},
-		{regexp.MustCompile(`(?i)\b(?:need|needs|require|requires|get|subject to)\b[^.!?]{0,20}?\b(?:approval|sign-?off|the ok|permission|go-?ahead|blessing)\b(?: from| by| of) ` + othersRE + endRE), "needs approval from %s", 0.85},
-		{regexp.MustCompile(`(?i)\b` + othersRE + `(?:, [^,.]{2,30},)? (?:also )?(?:has to|have to|must|needs to|will|would|should) (?:approve|sign(?: it| this)?(?: off)?|agree|decide|confirm)`), "needs approval from %s", 0.85},
-		{regexp.MustCompile(`(?i)\b` + othersRE + `(?:, [^,.]{2,30},)? (?:decides|makes the (?:final )?(?:decision|call)|signs off|has the (?:final|last) (?:say|word)|holds the budget)`), "%s decides", 0.85},
-		{regexp.MustCompile(`(?i)\b(?:final (?:say|decision|word)|decision|sign-?off) (?:is|lies|rests|sits|comes|will be)(?: made| taken)?(?: with| from| by)? ` + othersRE + endRE), "%s decides", 0.85},
-		{regexp.MustCompile(`(?i)\bi(?:'ll| will| can| would| do| also)?(?: be the one (?:who|to))? (?:decides?\b|sign(?: it| this| that)? (?:off|myself|alone)|approve|make (?:the |that |this |all )?(?:final )?(?:purchasing |buying )?(?:decisions?|call)|have (?:the )?(?:final|last) (?:say|word)|have the authority)`), "decides alone", 0.9},
-		{regexp.MustCompile(`(?i)\b(?:(?:it'?s|that'?s|it is|that is|the decision is|entirely|all|is) (?:mine|up to me|my (?:decision|call|choice))|my decision|my call|just me|only me|me alone)\b`), "decides alone", 0.9},
+		{rx(`\b(?:not (?:my|mine) (?:decision|call)|(?:i'?m|i am) not the (?:one|decision)|i don'?t (?:decide|make (?:the|that|this) decision)|not up to me|just (?:doing|gathering) (?:the |some )?(?:research|information))`), "does not decide", 0.6},
+		{rx(`\b(?:decide|decides|decision)\b[^.!?]{0,30}?\b(?:together |jointly |along )?with ` + othersRE + endRE), "decides together with %s", 0.9},
+		{rx(`\btogether with ` + othersRE + endRE), "decides together with %s", 0.75},
+		{rx(`\b` + othersRE + ` and (?:i|me|myself)\b[^.!?]{0,20}\b(?:decide|decision|choose)`), "decides together with %s", 0.9},
+		{rx(`\b(?:need|needs|require|requires|get|subject to)\b[^.!?]{0,20}?\b(?:approval|sign-?off|the ok|permission|go-?ahead|blessing)\b(?: from| by| of) ` + othersRE + endRE), "needs approval from %s", 0.85},
+		{rx(`\b` + othersRE + `(?:, [^,.]{2,30},)? (?:also )?(?:has to|have to|must|needs to|will|would|should) (?:approve|sign(?: it| this)?(?: off)?|agree|decide|confirm)`), "needs approval from %s", 0.85},
+		{rx(`\b` + othersRE + `(?:, [^,.]{2,30},)? (?:decides|makes the (?:final )?(?:decision|call)|signs off|has the (?:final|last) (?:say|word)|holds the budget)`), "%s decides", 0.85},
+		{rx(`\b(?:final (?:say|decision|word)|decision|sign-?off) (?:is|lies|rests|sits|comes|will be)(?: made| taken)?(?: with| from| by)? ` + othersRE + endRE), "%s decides", 0.85},
+		{rx(`\bi(?:'ll| will| can| would| do| also)?(?: be the one (?:who|to))? (?:decides?\b|sign(?: it| this| that)? (?:off|myself|alone)|approve|make (?:the |that |this |all )?(?:final )?(?:purchasing |buying )?(?:decisions?|call)|have (?:the )?(?:final|last) (?:say|word)|have the authority)`), "decides alone", 0.9},
+		{rx(`\b(?:(?:it'?s|that'?s|it is|that is|the decision is|entirely|all|is) (?:mine|up to me|my (?:decision|call|choice))|my decision|my call|just me|only me|me alone)\b`), "decides alone", 0.9},
 	}
 )
 
@@ -160,7 +160,7 @@ func whoDecides(text string) authority {
 	return a
 }
 
-var acronym = regexp.MustCompile(`(?i)^(c[a-z]o|chro|vp|hr|it|svp|evp)$`)
+var acronym = rx(`^(c[a-z]o|chro|vp|hr|it|svp|evp)$`)
 
 func roleName(s string) string {
 	words := strings.Fields(strings.ToLower(s))

@@ -27,8 +27,6 @@
 // This file holds the rules and the words; the other files hold the machinery.
 package rules
 
-import "regexp"
-
 // Thresholds of judgment.
 const (
 	sureEnough    = 0.5 // a qualification field below this is asked about again and does not qualify
@@ -41,13 +39,11 @@ const (
 // handoffRule hands a conversation to people when its expression matches a sentence of the customer.
 type handoffRule struct {
 	reason string // one of the fixed reasons of a handoff
-	re     *regexp.Regexp
-	not    *regexp.Regexp // unless this matches the same sentence
-	line   string         // what the customer is told
-	next   string         // what the colleague should do next
+	re     *pattern
+	not    *pattern // unless this matches the same sentence
+	line   string   // what the customer is told
+	next   string   // what the colleague should do next
 }
-
-func rx(s string) *regexp.Regexp { return regexp.MustCompile(`(?i)` + s) }
 
 // handoffRules are tried in order on every sentence.
 var handoffRules = []handoffRule{

@@ -3,6 +3,7 @@ package rules
 import (
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,7 +71,7 @@ func look(req llm.Request) *view {
 	if len(v.text) > 8000 { // the rules read a long message's beginning
 		v.text = strings.ToValidUTF8(v.text[:8000], "")
 	}
-	v.parts = sentences(v.text)
+	v.parts = once(sentences(v.text))
 	for _, s := range v.parts {
 		if !orderRE.MatchString(s) {
 			v.claims = append(v.claims, s)
@@ -126,7 +127,7 @@ func (v *view) readSteps(msgs []llm.Message) {
 	}
 }
 
-var errorRE = regexp.MustCompile(`(?i)^\s*(?:error|refused|failed|not allowed|forbidden|invalid|conflict|the tool failed)\b`)
+var errorRE = rx(`^\s*(?:error|refused|failed|not allowed|forbidden|invalid|conflict|the tool failed)\b`)
 
 // failed reads a tool result: an object with an error, or a sentence that begins like one.
 func failed(result string) bool {
@@ -199,7 +200,7 @@ func (v *view) offers(tool string) bool { _, ok := v.tools[tool]; return ok }
 
 var (
 	sentenceEnd = regexp.MustCompile(`([.!?…]+["')\]]*)(?:\s+|$)|\n+`)
-	shortForm   = regexp.MustCompile(`(?i)(?:^|\s)(?:e\.g|i\.e|approx|ca|dr|mr|mrs|ms|no|st|vs|etc|incl|max|min|p\.a|[a-z])\.$`)
+	shortForm   = rx(`(?:^|\s)(?:e\.g|i\.e|approx|ca|dr|mr|mrs|ms|no|st|vs|etc|incl|max|min|p\.a|[a-z])\.$`)
 )
 
 // sentences splits text at sentence ends and line ends, and trims each.
@@ -220,6 +221,17 @@ func sentences(text string) []string {
 		out = append(out, s)
 	}
 	return out
+}
+
+// once drops sentences that were said before: somebody who repeats himself says nothing new, and a machine may do so
+// without end.
+func once(all []string) []string {
+	seen := make(map[string]bool, len(all))
+	return slices.DeleteFunc(all, func(s string) bool {
+		was := seen[s]
+		seen[s] = true
+		return was
+	})
 }
 
 // isQuestion reports whether a sentence asks for something that could stand in a document.

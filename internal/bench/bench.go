@@ -29,7 +29,7 @@ type Env struct {
 	Cluster *Cluster      // PostgreSQL with fsync and synchronous_commit on
 	Reps    int           // repetitions of every cell
 	Cell    time.Duration // how long one cell is measured
-	Soak    time.Duration // how long leads are taken at half of the limit; 0: five minutes, quick ten seconds
+	Soak    time.Duration // how long leads are taken at half of the limit; 0: five minutes, quick six seconds
 	Seed    uint64        // of every random choice
 	Quick   bool          // `make bench QUICK=1`: small data, short cells
 	Log     func(format string, args ...any)

@@ -10,24 +10,17 @@ import (
 )
 
 const (
-	oneSQL    = `SELECT ` + columns + ` FROM events e WHERE e.org_id = @org AND e.id = @id`
+	someSQL   = `SELECT ` + columns + ` FROM events e WHERE e.org_id = @org AND e.id = ANY(@ids::uuid[])`
 	newestSQL = `SELECT coalesce(max(seq), 0) FROM events WHERE org_id = @org`
 )
 
-// Get returns one event of the actor's organization, or NotFound.
-func Get(ctx context.Context, tx pgx.Tx, id tandem.ID) (Row, error) {
+// Some returns those of the actor's organization's events that have these ids, in any order.
+func Some(ctx context.Context, tx pgx.Tx, ids []tandem.ID) ([]Row, error) {
 	a, err := tandem.ActorFrom(ctx)
 	if err != nil {
-		return Row{}, err
+		return nil, err
 	}
-	rows, err := collect(tx.Query(ctx, oneSQL, pgx.StrictNamedArgs{"org": a.Org, "id": id}))
-	if err != nil {
-		return Row{}, err
-	}
-	if len(rows) == 0 {
-		return Row{}, tandem.Errorf(tandem.NotFound, "There is no event with this id.")
-	}
-	return rows[0], nil
+	return collect(tx.Query(ctx, someSQL, pgx.StrictNamedArgs{"org": a.Org, "ids": ids}))
 }
 
 // Newest returns the highest seq of the organization's log, 0 when it is empty.

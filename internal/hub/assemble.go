@@ -107,7 +107,7 @@ const headerTimeout = 10 * time.Second
 // each of their frames has a deadline of its own.
 func (h *Hub) serve() error {
 	handler, err := api.New(api.Options{
-		DB: h.DB, Inbox: h.Inbox, Switchboard: h.Switchboard, Embedder: h.Embedder, Fanout: h.Fanout, Deliver: h.Batcher.Deliver,
+		DB: h.DB, Inbox: h.Inbox, Switchboard: h.Switchboard, Embedder: h.Embedder, Fanout: h.Fanout, Deliver: h.Batcher.Deliver, Room: h.Batcher.Room,
 		Signal: h.Bus.Signal, Backlog: h.Drain.Backlog, Waiting: h.Batcher.Backlog, Checks: h.checks(), Web: web.Handler(), Widget: widget(web.Handler()), Demo: h.Config.Demo,
 		TrustedProxies: h.Config.TrustedProxies, InboundPerMinute: h.Config.InboundPerMinute, Collectors: []prometheus.Collector{h.facts}, Logger: h.log,
 	})

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -34,6 +35,7 @@ func giveBackEvery(ctx context.Context, every time.Duration) error {
 		}
 		now := allocated()
 		if now-before < quietBytes && now-given > worthBytes {
+			runtime.GC() // what pools keep survives one collection
 			debug.FreeOSMemory()
 			now = allocated()
 			given = now

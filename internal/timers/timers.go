@@ -100,7 +100,8 @@ type Runner struct {
 	Handlers map[string]Handler
 	// Every is how often to look for due timers; 0 means 500 ms.
 	Every time.Duration
-	// Workers bounds how many timers fire at once, and so how many connections are used; 0 means 2.
+	// Workers bounds how many timers fire at once, and so how many connections are used; 0 means 4: what fell due while
+	// nobody ran is caught up with on a busy machine too.
 	Workers int
 	// Late, when set, is told how long after its time each timer fired.
 	Late   func(kind string, late time.Duration)
@@ -135,7 +136,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		r.Every = 500 * time.Millisecond
 	}
 	if r.Workers <= 0 {
-		r.Workers = 2
+		r.Workers = 4
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()

@@ -30,9 +30,9 @@ import (
 type cli struct {
 	What   []string      `arg:"" help:"What to measure: all, or some of ${cells}; or report with files."`
 	Quick  bool          `help:"Small data and short cells: under two minutes in all."`
-	Reps   int           `help:"Repetitions of every cell; 0: 5, quick 3."`
-	Cell   time.Duration `help:"How long one cell is measured; 0: 2s, quick 700ms."`
-	Soak   time.Duration `help:"How long leads are taken at half of the limit; 0: 5m, quick 10s."`
+	Reps   int           `help:"Repetitions of every cell; 0: 5, quick 2."`
+	Cell   time.Duration `help:"How long one cell is measured; 0: 2s, quick 500ms."`
+	Soak   time.Duration `help:"How long leads are taken at half of the limit; 0: 5m, quick 6s."`
 	Seed   uint64        `help:"Seed of every random choice; 0: a new one, which is printed."`
 	Tandem string        `help:"A built program; empty builds one." type:"path"`
 	Dir    string        `help:"Where to make the scratch directory; empty: the system's temporary directory." type:"path"`
@@ -145,10 +145,10 @@ func (c cli) prepare(ctx context.Context, out io.Writer) (*bench.Env, error) {
 		e.Seed = uint64(began.UnixNano())
 	}
 	if e.Reps <= 0 {
-		e.Reps = bench.Size(e, 3, 5)
+		e.Reps = bench.Size(e, 2, 5)
 	}
 	if e.Cell <= 0 {
-		e.Cell = bench.Size(e, 700*time.Millisecond, 2*time.Second)
+		e.Cell = bench.Size(e, 500*time.Millisecond, 2*time.Second)
 	}
 	var err error
 	if e.Dir, err = os.MkdirTemp(c.Dir, "tandem-bench-"); err != nil {

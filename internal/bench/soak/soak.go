@@ -29,7 +29,7 @@ const (
 	long       = 2 * time.Minute // below it memory still finds its size, and its growth is shown but not judged
 )
 
-// Run takes five minutes, ten seconds when quick, or what [bench.Env] says.
+// Run takes five minutes, six seconds when quick, or what [bench.Env] says.
 func Run(ctx context.Context, e *bench.Env) ([]bench.Row, error) {
 	limit, err := bench.NewLimit(ctx, e)
 	if err != nil {
@@ -59,7 +59,7 @@ func Run(ctx context.Context, e *bench.Env) ([]bench.Row, error) {
 	defer t.Kill()
 	s := &soak{e: e, w: w, t: t, contacts: contacts, rate: share * most.Rate, during: e.Soak}
 	if s.during <= 0 {
-		s.during = bench.Size(e, 10*time.Second, 5*time.Minute)
+		s.during = bench.Size(e, 6*time.Second, 5*time.Minute)
 	}
 	rows, err := s.run(ctx)
 	if err != nil {

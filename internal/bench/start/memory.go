@@ -17,7 +17,7 @@ const loaders = 16
 // memory is what the process holds when nobody asks anything of it, before and after it had much to do. PostgreSQL is
 // not in it.
 func memory(ctx context.Context, e *bench.Env, w *bench.World) ([]bench.Row, error) {
-	idle := bench.Size(e, 12*time.Second, 20*time.Second)
+	idle := bench.Size(e, 8*time.Second, 20*time.Second)
 	t, err := e.Start(ctx, bench.Launch{Database: w.Database})
 	if err != nil {
 		return nil, err
