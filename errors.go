@@ -92,6 +92,15 @@ func InvalidFields(fields ...FieldError) *Error {
 	return &Error{Kind: Invalid, Msg: msg, Fields: fields}
 }
 
+// FieldErrors returns the wrong fields that err names, or nil.
+func FieldErrors(err error) []FieldError {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Fields
+	}
+	return nil
+}
+
 // KindOf classifies err by the outermost Error in its chain; anything else is Internal.
 func KindOf(err error) Kind {
 	var e *Error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -13,7 +14,7 @@ import (
 
 type bulkInput struct {
 	Body struct {
-		IDs     []string        `json:"ids" minItems:"1" maxItems:"1000" uniqueItems:"true" doc:"The records."`
+		IDs     []string        `json:"ids" minItems:"1" maxItems:"1000" doc:"The records, each once."`
 		Patch   json.RawMessage `json:"patch,omitempty" doc:"What to change in each."`
 		Archive bool            `json:"archive,omitempty" doc:"Archive each instead."`
 	}
@@ -39,6 +40,9 @@ func (s *server) bulk(r crm.Resource) {
 		func(ctx context.Context, tx pgx.Tx, in *bulkInput) (bulkOutput, error) {
 			if (len(in.Body.Patch) > 0) == in.Body.Archive || in.Body.Archive && r.Archive == nil {
 				return bulkOutput{}, tandem.InvalidFields(tandem.FieldError{Field: "patch", Message: "Send either patch, or archive where this kind of record can be archived."})
+			}
+			if sorted := slices.Sorted(slices.Values(in.Body.IDs)); len(slices.Compact(sorted)) < len(in.Body.IDs) {
+				return bulkOutput{}, tandem.InvalidFields(tandem.FieldError{Field: "ids", Message: "Name each record once."})
 			}
 			out := bulkOutput{Results: make([]bulkResult, len(in.Body.IDs))}
 			for i, id := range in.Body.IDs {

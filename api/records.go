@@ -88,7 +88,8 @@ type recordInput struct {
 }
 
 type patchInput struct {
-	versioned
+	ByID
+	IfMatch string `header:"If-Match" maxLength:"100" doc:"The version you saw, as an entity tag."`
 	RawBody []byte `contentType:"application/json"`
 }
 

@@ -134,8 +134,8 @@ var scenarios = []scenario{
 	{op: "get-contacts", query: "?search=%00%ff", status: 422},
 	{op: "get-contacts-id", id: "contact", status: 200, has: []string{`"identities":[{`, `"first_name":"Ada"`}},
 	{op: "get-contacts-id", id: "nobody", status: 404},
-	{op: "get-leads", query: "?contact_id={contact}", status: 200, has: []string{`"Two racks"`, `"assignee":null`}},
-	{op: "get-leads", query: "?stage_id=nonsense", status: 422},
+	{op: "get-leads", query: "?filter[contact_id]={contact}", status: 200, has: []string{`"Two racks"`, `"assignee":null`}},
+	{op: "get-leads", query: "?filter[stage_id]=nonsense", status: 422},
 	{op: "get-leads-id", id: "lead", status: 200, has: []string{`"conversation_ids":["`, `"qualification":{`, `"seats":12`}},
 	{op: "get-leads-id", id: "nobody", status: 404},
 	{op: "get-boards", status: 200, has: []string{`"is_default":true`, `"lead_count":1`}},
@@ -213,7 +213,7 @@ func TestScenarios(t *testing.T) {
 	h := tandemtest.Start(t, nil)
 	c := newContract(t, h)
 	w := newWorld(t, h)
-	for i, s := range scenarios {
+	for i, s := range append(slices.Clone(scenarios), recordScenarios()...) {
 		if s.op == "get-runs-id" && w.ids["run"] == "" {
 			w.ids["run"] = aRun(t, h, w)
 		}

@@ -21,6 +21,7 @@ type Contact struct {
 	Email      *string        `json:"email,omitempty" db:"email"`
 	Phone      *string        `json:"phone,omitempty" db:"phone"` // E.164
 	Company    string         `json:"company" db:"company"`
+	AccountID  *tandem.ID     `json:"account_id" db:"account_id"` // the company, when it is an account
 	Tags       []string       `json:"tags" db:"tags" nullable:"false"`
 	Custom     map[string]any `json:"custom" db:"custom" nullable:"false"`
 	Identities []Recognized   `json:"identities,omitempty" db:"-"` // only from Get
@@ -41,14 +42,17 @@ type contacts struct{ record.Set[Contact] }
 var Contacts = contacts{record.Set[Contact]{
 	Noun: "contact", Table: "contacts",
 	Fields: []record.Field{
-		{Name: "name", Write: true},
+		{Name: "name", Filter: true, Write: true, Needed: true, Sort: "lower(contacts.name)"},
 		{Name: "first_name", Write: true},
 		{Name: "last_name", Write: true},
 		{Name: "email", Filter: true, Write: true},
 		{Name: "phone", Filter: true, Write: true},
 		{Name: "company", Filter: true, Write: true},
-		{Name: "tags", Write: true},
+		{Name: "account_id", Type: record.ID, Filter: true, Write: true},
+		{Name: "tags", Type: record.Texts, Filter: true, Write: true},
 		{Name: "custom", Write: true},
+		{Name: "created_at", Type: record.Time, Filter: true},
+		{Name: "updated_at", Type: record.Time, Filter: true, Sort: "contacts.updated_at"},
 	},
 	Search:     []string{"contacts.name", "contacts.last_name", "contacts.email", "contacts.company"},
 	Archivable: true, Label: "name", Category: "crm", Check: checkContact,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 type Lead struct {
 	ID             tandem.ID                `json:"id" db:"id"`
 	Title          string                   `json:"title" db:"title"`
+	ContactID      tandem.ID                `json:"contact_id" db:"contact_id"`
 	Contact        LeadContact              `json:"contact" db:"contact"`
 	BoardID        tandem.ID                `json:"board_id" db:"board_id"`
 	Stage          LeadStage                `json:"stage" db:"stage"`
@@ -57,7 +59,7 @@ type leads struct{ record.Set[Lead] }
 // Leads is the set of leads.
 var Leads = leads{record.Set[Lead]{
 	Noun: "lead", Table: "leads", Alias: "l",
-	Select: `SELECT l.id, l.title, l.board_id, l.source, l.priority, l.temperature, l.tags, l.custom, l.closed,
+	Select: `SELECT l.id, l.title, l.contact_id, l.board_id, l.source, l.priority, l.temperature, l.tags, l.custom, l.closed,
 		l.stage_changed_at, l.created_at, l.updated_at, l.version,
 		jsonb_build_object('id', c.id, 'name', c.name, 'company', c.company) AS contact,
 		jsonb_build_object('id', s.id, 'name', s.name, 'kind', s.kind) AS stage,
@@ -68,17 +70,22 @@ var Leads = leads{record.Set[Lead]{
 	JOIN stages s ON s.org_id = l.org_id AND s.id = l.stage_id
 	LEFT JOIN members m ON m.org_id = l.org_id AND m.id = l.assignee_id`,
 	Fields: []record.Field{
+		{Name: "contact_id", Type: record.ID, Filter: true},
 		{Name: "board_id", Type: record.ID, Filter: true},
 		{Name: "stage_id", Type: record.ID, Filter: true},
-		{Name: "contact_id", Type: record.ID, Filter: true},
 		{Name: "assignee_id", Type: record.ID, Filter: true},
 		{Name: "closed", Type: record.Bool, Filter: true},
-		{Name: "title", Write: true},
-		{Name: "source", Write: true},
+		{Name: "title", Filter: true, Write: true, Sort: "lower(l.title)"},
+		{Name: "source", Filter: true, Write: true},
 		{Name: "priority", Filter: true, Write: true},
 		{Name: "temperature", Filter: true, Write: true},
-		{Name: "tags", Write: true},
+		{Name: "value", Column: "l.value_minor", Type: record.Int, Filter: true, Sort: "coalesce(l.value_minor, -1)"},
+		{Name: "currency", Filter: true},
+		{Name: "tags", Type: record.Texts, Filter: true, Write: true},
 		{Name: "custom", Write: true},
+		{Name: "stage_changed_at", Type: record.Time, Filter: true, Sort: "l.stage_changed_at"},
+		{Name: "created_at", Type: record.Time, Filter: true},
+		{Name: "updated_at", Type: record.Time, Filter: true, Sort: "l.updated_at"},
 	},
 	Search:     []string{"l.title", "c.name", "c.company"},
 	Archivable: true, Label: "title", Lead: "id", Category: "crm", Check: checkLead,
@@ -112,9 +119,95 @@ func checkLead(l *Lead) error {
 	return nil
 }
 
-// Create is refused: a lead opens through OpenOrFind, which keeps one open lead per contact and board.
-func (leads) Create(context.Context, pgx.Tx, Lead) (Lead, error) {
-	return Lead{}, tandem.Errorf(tandem.Invalid, "A lead is opened for a contact on a board.")
+// Info describes the set, with what New and Patch take besides the columns.
+func (s leads) Info() record.Info {
+	i := s.Set.Info()
+	i.Fields = slices.Clone(i.Fields)
+	for k, f := range i.Fields {
+		switch f.Name {
+		case "contact_id":
+			i.Fields[k].Once, i.Fields[k].Needed = true, true
+		case "board_id":
+			i.Fields[k].Once = true
+		case "value":
+			i.Fields[k].Write = true
+		}
+	}
+	return i
+}
+
+// New reads a lead to be opened: its contact, its board or else the default one, and its fields.
+func (s leads) New(raw json.RawMessage) (Lead, error) {
+	rest, own, err := apart(raw, "contact_id", "board_id", "value")
+	if err != nil {
+		return Lead{}, err
+	}
+	l, err := s.Set.New(rest)
+	wrong := tandem.FieldErrors(err)
+	if err != nil && len(wrong) == 0 {
+		return l, err
+	}
+	if own["contact_id"] == nil {
+		wrong = append(wrong, tandem.FieldError{Field: "contact_id", Message: "This is needed."})
+	}
+	for name, to := range map[string]any{"contact_id": &l.ContactID, "board_id": &l.BoardID, "value": &l.Value} {
+		if part := own[name]; part != nil && json.Unmarshal(part, to) != nil {
+			wrong = append(wrong, tandem.FieldError{Field: name, Message: "This has the wrong type."})
+		}
+	}
+	if len(wrong) > 0 {
+		return l, tandem.InvalidFields(wrong...)
+	}
+	return l, nil
+}
+
+// apart takes the named members out of an object. An object that is none is left to the caller's own reader.
+func apart(raw json.RawMessage, names ...string) (rest json.RawMessage, own map[string]json.RawMessage, err error) {
+	var all map[string]json.RawMessage
+	if json.Unmarshal(raw, &all) != nil || all == nil {
+		return raw, nil, nil
+	}
+	own = map[string]json.RawMessage{}
+	for _, n := range names {
+		if part, ok := all[n]; ok {
+			own[n] = part
+			delete(all, n)
+		}
+	}
+	rest, err = json.Marshal(all)
+	return rest, own, err
+}
+
+// Create opens a lead for a contact on a board. One that is open there already is Conflict: there is one chance at a time.
+func (s leads) Create(ctx context.Context, tx pgx.Tx, l Lead) (Lead, error) {
+	if _, err := s.May(ctx, "write"); err != nil {
+		return l, err
+	}
+	temperature := l.Temperature
+	if l.Temperature == "" {
+		l.Temperature = "cold"
+	}
+	if l.Priority == "" {
+		l.Priority = "normal"
+	}
+	if l.Title != "" {
+		if err := checkLead(&l); err != nil {
+			return l, err
+		}
+	}
+	made, opened, err := s.OpenOrFind(ctx, tx, NewLead{
+		Contact: l.ContactID, Board: l.BoardID, Title: l.Title, Source: l.Source, Value: l.Value, Priority: l.Priority, Tags: l.Tags, Custom: l.Custom,
+	})
+	if err != nil {
+		return made, err
+	}
+	if !opened {
+		return made, tandem.Errorf(tandem.Conflict, "%s already has an open lead on this board: %s.", made.Contact.Name, made.Title)
+	}
+	if temperature != "" && temperature != made.Temperature {
+		return s.SetFields(ctx, tx, made.ID, LeadFields{Temperature: &temperature})
+	}
+	return made, nil
 }
 
 // List returns one page of leads with what is known of each.
@@ -152,10 +245,23 @@ func (s leads) Get(ctx context.Context, tx pgx.Tx, id tandem.ID) (Lead, error) {
 	return l, nil
 }
 
-// Patch changes a lead as record.Set does.
+// Patch changes a lead as record.Set does, and its value.
 func (s leads) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawMessage, version *int64) (Lead, error) {
-	if _, err := s.Set.Patch(ctx, tx, id, raw, version); err != nil {
+	rest, own, err := apart(raw, "value")
+	if err != nil {
 		return Lead{}, err
+	}
+	var value *Money
+	if part := own["value"]; part != nil {
+		if json.Unmarshal(part, &value) != nil || value == nil {
+			return Lead{}, tandem.InvalidFields(tandem.FieldError{Field: "value", Message: "Give an amount in the currency's smallest unit and the currency, such as {\"minor\":125000,\"currency\":\"EUR\"}."})
+		}
+	}
+	if _, err := s.Set.Patch(ctx, tx, id, rest, version); err != nil {
+		return Lead{}, err
+	}
+	if value != nil {
+		return s.SetFields(ctx, tx, id, LeadFields{Value: value})
 	}
 	return s.whole(ctx, tx, id)
 }

@@ -109,7 +109,7 @@ func TestFiltersAndSearch(t *testing.T) {
 	}
 	for name, q := range map[string]tandem.Query{
 		"undeclared": {Filter: map[string]string{"org_id": string(h.org.ID)}}, "injection": {Filter: map[string]string{"1=1; --": "x"}},
-		"no id": {Filter: map[string]string{"stage_id": "x"}}, "write-only field": {Filter: map[string]string{"title": "x"}},
+		"no id": {Filter: map[string]string{"stage_id": "x"}}, "write-only field": {Filter: map[string]string{"custom": "x"}},
 		"no bool": {Filter: map[string]string{"closed": "maybe"}}, "nul": {Search: "a\x00"}, "no utf-8": {Search: "\xff"}, "nul filter": {Filter: map[string]string{"priority": "\x00"}},
 	} {
 		_, err := leads(q)

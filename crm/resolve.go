@@ -128,7 +128,7 @@ UPDATE contacts SET
 	updated_at = now(), version = version + 1
 WHERE org_id = @org AND id = @id`
 	sqlContactAnyhow = `
-SELECT id, name, first_name, last_name, email, phone, company, tags, custom, created_at, updated_at, version, archived_at IS NOT NULL AS archived
+SELECT id, name, first_name, last_name, email, phone, company, account_id, tags, custom, created_at, updated_at, version, archived_at IS NOT NULL AS archived
 FROM contacts WHERE org_id = @org AND id = @id`
 )
 

@@ -46,8 +46,8 @@ type removable[T any] interface {
 func resource[T any](s verbs[T]) Resource {
 	r := Resource{
 		Info: s.Info(), Page: reflect.TypeFor[tandem.Page[T]](),
-		List:  func(ctx context.Context, tx pgx.Tx, q tandem.Query) (any, error) { return s.List(ctx, tx, q) },
-		Get:   func(ctx context.Context, tx pgx.Tx, id tandem.ID) (any, error) { return s.Get(ctx, tx, id) },
+		List: func(ctx context.Context, tx pgx.Tx, q tandem.Query) (any, error) { return s.List(ctx, tx, q) },
+		Get:  func(ctx context.Context, tx pgx.Tx, id tandem.ID) (any, error) { return s.Get(ctx, tx, id) },
 		Patch: func(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawMessage, version *int64) (any, error) {
 			return s.Patch(ctx, tx, id, raw, version)
 		},

@@ -1,0 +1,87 @@
+package api_test
+
+import (
+	"maps"
+	"strings"
+
+	"github.com/tandemhq/tandem/crm"
+)
+
+// sample is what the tests write of a record: a body that makes one, one that changes it, and one that is wrong. In all of
+// them FOREIGN is another organization's id, and {name} an id of the test's own world.
+type sample struct{ create, patch, wrong string }
+
+// samples has one of every kind of record that crm lists; one that is missing fails the tests.
+var samples = map[string]sample{
+	"account": {`{"name":"Analytical Engines","domain":"engines.example.com","tags":["a","b"]}`, `{"industry":"Computing"}`, `{"name":""}`},
+	"contact": {`{"name":"Charles Babbage","email":"charles@example.com","phone":"+44 20 7946 0000"}`, `{"company":"Engines"}`, `{"name":"x","email":"nobody"}`},
+	"lead":    {`{"contact_id":"{contact}","title":"An engine","value":{"minor":500000,"currency":"GBP"},"temperature":"warm"}`, `{"priority":"high"}`, `{"contact_id":"{contact}","priority":"soon"}`},
+}
+
+// recordScenarios are what every kind of record has to do.
+func recordScenarios() (all []scenario) {
+	for _, r := range crm.All {
+		sm, op := samples[r.Noun], strings.TrimPrefix(r.Path, "/")
+		add := func(s scenario) { all = append(all, s) }
+		list, one := "get-"+op, "get-"+op+"-id"
+		if sm.create != "" {
+			add(scenario{op: "post-" + op, key: "viewer", body: sm.create, status: 403})
+			add(scenario{op: "post-" + op, body: sm.wrong, status: 422, has: []string{`"errors":[`}})
+			add(scenario{op: "post-" + op, body: `{"no such field":1}`, status: 422})
+			add(scenario{op: "post-" + op, body: `[]`, status: 422})
+			add(scenario{op: "post-" + op, body: sm.create, header: []string{"Idempotency-Key", "make " + r.Noun}, status: 201, event: r.Noun + ".created", keep: r.Noun})
+			add(scenario{op: "post-" + op, body: sm.create, header: []string{"Idempotency-Key", "make " + r.Noun}, status: 201, has: []string{`"id":"{` + r.Noun + `}"`}})
+			add(scenario{op: "post-" + op, body: sm.patch, header: []string{"Idempotency-Key", "make " + r.Noun}, status: 422, has: []string{`"field":"Idempotency-Key"`}})
+		}
+		add(scenario{op: list, status: 200, has: []string{`"id":"{` + r.Noun + `}"`}})
+		add(scenario{op: list, query: "?total=true&limit=1&fields=id", status: 200, has: []string{`"total":`}})
+		add(scenario{op: list, query: "?sort=created_at&limit=1000", status: 200})
+		add(scenario{op: list, query: "?sort=nonsense", status: 422, has: []string{`"field":"sort"`}})
+		add(scenario{op: list, query: "?filter[nonsense]=1", status: 422, has: []string{`"field":"nonsense"`}})
+		add(scenario{op: list, query: "?where=nonsense", status: 422, has: []string{`"field":"where"`}})
+		add(scenario{op: list, query: "?where=%7B%22or%22:%5B%7B%22field%22:%22created_at%22,%22op%22:%22gt%22,%22value%22:%222020-01-01T00:00:00Z%22%7D%5D%7D", status: 200, has: []string{`"id":"{` + r.Noun + `}"`}})
+		add(scenario{op: list, query: "?filter[created_at][lt]=2020-01-01T00:00:00Z", status: 200, has: []string{`"items":[]`}})
+		add(scenario{op: list, query: "?fields=nonsense", status: 422, has: []string{`"field":"fields"`}})
+		add(scenario{op: one, id: r.Noun, status: 200})
+		add(scenario{op: one, id: "nobody", status: 404})
+		add(scenario{op: one, id: "nonsense", status: 404})
+		add(scenario{op: "patch-" + op + "-id", id: r.Noun, key: "viewer", body: sm.patch, status: 403})
+		add(scenario{op: "patch-" + op + "-id", id: r.Noun, body: `{"id":"{nobody}"}`, status: 422, has: []string{`"field":"id"`}})
+		add(scenario{op: "patch-" + op + "-id", id: r.Noun, body: sm.patch, header: []string{"If-Match", `"99"`}, status: 409})
+		add(scenario{op: "patch-" + op + "-id", id: r.Noun, body: sm.patch, header: []string{"If-Match", `"1"`}, status: 200, event: r.Noun + ".updated", has: []string{`"version":2`}})
+		add(scenario{op: "patch-" + op + "-id", id: "nobody", body: sm.patch, status: 404})
+		add(scenario{op: "post-" + op + "-bulk", body: `{"ids":["{` + r.Noun + `}","{nobody}"],"patch":{"id":1}}`, status: 200, has: []string{`"status":422`}})
+		add(scenario{op: "post-" + op + "-bulk", body: `{"ids":["{` + r.Noun + `}","{nobody}"],"patch":` + sm.patch + `}`, status: 200, has: []string{`"status":200`, `"status":404`}})
+		add(scenario{op: "post-" + op + "-bulk", body: `{"ids":["{` + r.Noun + `}"]}`, status: 422})
+		if r.Archive == nil {
+			continue
+		}
+		add(scenario{op: "delete-" + op + "-id", id: r.Noun, header: []string{"If-Match", `"1"`}, status: 409})
+		add(scenario{op: "delete-" + op + "-id", id: r.Noun, status: 204, event: r.Noun + ".archived"})
+		add(scenario{op: "delete-" + op + "-id", id: r.Noun, status: 404})
+		add(scenario{op: one, id: r.Noun, status: 404})
+		add(scenario{op: "post-" + op + "-id-restore", id: "nobody", status: 404})
+		add(scenario{op: "post-" + op + "-id-restore", id: r.Noun, status: 200, event: r.Noun + ".restored"})
+		add(scenario{op: "post-" + op + "-bulk", body: `{"ids":["{` + r.Noun + `}"],"archive":true}`, status: 200, event: r.Noun + ".archived", has: []string{`"status":204`}})
+		add(scenario{op: "post-" + op + "-id-restore", id: r.Noun, status: 200, event: r.Noun + ".restored"})
+	}
+	return all
+}
+
+// recordBodies are the bodies of the records' routes for the matrix.
+func recordBodies() map[string]string {
+	all := maps.Clone(bodies)
+	for _, r := range crm.All {
+		sm, op := samples[r.Noun], strings.TrimPrefix(r.Path, "/")
+		fill := func(s string) string { return foreignNames.Replace(s) }
+		all["get-"+op], all["get-"+op+"-id"], all["post-"+op] = "", "", fill(sm.create)
+		all["patch-"+op+"-id"], all["post-"+op+"-bulk"] = fill(sm.patch), `{"ids":["FOREIGN"],"patch":`+fill(sm.patch)+`}`
+		if r.Archive != nil {
+			all["delete-"+op+"-id"], all["post-"+op+"-id-restore"] = "", ""
+		}
+	}
+	return all
+}
+
+// foreignNames aims a sample at another organization.
+var foreignNames = strings.NewReplacer("{contact}", "FOREIGN", "{lead}", "FOREIGN", "{account}", "FOREIGN", "{colleague}", "FOREIGN", "{board}", "FOREIGN", "{stage}", "FOREIGN", "{conversation}", "FOREIGN")
