@@ -58,7 +58,7 @@ export interface paths {
   '/handoffs/{id}': { get: Call<Handoff, never, Id> }
   '/handoffs/{id}/accept': { post: Call<Handoff, never, Id, Nothing> }
   '/handoffs/{id}/reject': { post: Call<Handoff, never, Id, { reason: string }> }
-  '/leads': { get: Call<Page<Lead>, Paging & { board_id?: string; stage_id?: string }> }
+  '/leads': { get: Call<Page<Lead>, Paging & { filter?: { [field: string]: string } }> }
   '/leads/{id}': { get: Call<Lead, never, Id> }
   '/boards': { get: Call<Page<Board>, Paging> }
   '/members': { get: Call<Page<Member>, Paging> }

@@ -94,7 +94,9 @@ export const boardLeadsQuery = (boardId: string) =>
   queryOptions({
     queryKey: keys.boardLeads(boardId),
     queryFn: ({ signal }) =>
-      answer(api.GET('/leads', { signal, params: { query: { board_id: boardId, limit: 1000 } } })),
+      answer(
+        api.GET('/leads', { signal, params: { query: { filter: { board_id: boardId }, limit: 1000 } } }),
+      ),
   })
 
 export const membersQuery = queryOptions({
