@@ -2,6 +2,8 @@ package record
 
 import (
 	"cmp"
+	"errors"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,11 +37,11 @@ const (
 	Texts
 )
 
-// kind is what a Type is in SQL, what may be asked of it, and what is wrong with a text that is none.
+// kind is what a Type is in SQL, what may be asked of it, how a text is read and what to say of one that cannot be.
 type kind struct {
-	sql  string
-	ops  string
-	none string
+	sql, ops string
+	read     func(string) error
+	none     string
 }
 
 const (
@@ -48,14 +50,14 @@ const (
 )
 
 var kinds = map[Type]kind{
-	Text:   {"text", "eq ne in has null", ""},
-	ID:     {"uuid", equality, "This must be an id."},
-	Bool:   {"boolean", equality, "This must be true or false."},
-	Int:    {"bigint", ordering, "This must be a whole number."},
-	Number: {"numeric", ordering, "This must be a number."},
-	Time:   {"timestamptz", ordering, "This must be a time such as 2026-11-30T15:04:05Z."},
-	Date:   {"date", ordering, "This must be a day such as 2026-11-30."},
-	Texts:  {"text", "has null", ""},
+	Text:   {"text", "eq ne in has null", nil, ""},
+	ID:     {"uuid", equality, readID, "This must be an id."},
+	Bool:   {"boolean", equality, readBool, "This must be true or false."},
+	Int:    {"bigint", ordering, readInt, "This must be a whole number."},
+	Number: {"numeric", ordering, readNumber, "This must be a number."},
+	Time:   {"timestamptz", ordering, readTime, "This must be a time such as 2026-11-30T15:04:05Z."},
+	Date:   {"date", ordering, readDate, "This must be a day such as 2026-11-30."},
+	Texts:  {"text", "has null", nil, ""},
 }
 
 var comparison = map[string]string{"eq": " = ", "ne": " IS DISTINCT FROM ", "lt": " < ", "lte": " <= ", "gt": " > ", "gte": " >= "}
@@ -148,92 +150,70 @@ func (c *conditions) one(w tandem.Where) string {
 		return "(" + col + " IS NULL) = " + w.Value
 	case "in":
 		parts := strings.Split(w.Value, ",")
-		values := make([]any, len(parts))
-		for i, p := range parts {
-			v, msg := parse(f.Type, p)
-			if msg != "" || len(parts) > maxIn {
+		for _, p := range parts {
+			if msg := k.wrong(p); msg != "" || len(parts) > maxIn {
 				return c.refuse(w.Field, cmp.Or(msg, "There may be at most 200 values."))
 			}
-			values[i] = v
 		}
-		return col + " = ANY(" + c.arg(texts(values), k.sql+"[]") + ")"
+		return col + " = ANY(" + c.arg(parts, "text[]") + "::" + k.sql + "[])"
 	}
-	v, msg := parse(f.Type, w.Value)
-	if msg != "" {
+	if msg := k.wrong(w.Value); msg != "" {
 		return c.refuse(w.Field, msg)
 	}
 	switch {
 	case op == "has" && f.Type == Texts:
-		return col + " @> ARRAY[" + c.arg(v, "text") + "]"
+		return col + " @> ARRAY[" + c.arg(w.Value, "text") + "]"
 	case op == "has":
 		return col + " ILIKE " + c.arg("%"+escape(w.Value)+"%", "text")
 	}
-	return col + comparison[op] + c.arg(v, k.sql)
+	return col + comparison[op] + c.arg(w.Value, k.sql)
 }
 
-// texts are values as an array that the server casts.
-func texts(values []any) []string {
-	out := make([]string, len(values))
-	for i, v := range values {
-		switch v := v.(type) {
-		case time.Time:
-			out[i] = v.Format(time.RFC3339Nano)
-		case bool:
-			out[i] = strconv.FormatBool(v)
-		case tandem.ID:
-			out[i] = string(v)
-		case string:
-			out[i] = v
-		}
-	}
-	return out
-}
-
-// arg adds an argument and returns how the statement names it.
+// arg adds an argument, as text that the server casts, and returns how the statement names it.
 func (c *conditions) arg(v any, sql string) string {
 	name := "w" + strconv.Itoa(len(c.args))
 	c.args[name] = v
-	if strings.HasSuffix(sql, "[]") {
-		return "@" + name + "::text[]::" + sql
-	}
 	return "@" + name + "::" + sql
 }
 
-// parse reads a filter's text as t; the second answer says what is wrong with it.
-func parse(t Type, text string) (any, string) {
-	if problem := badText(text); problem != "" {
-		return nil, problem
+// wrong says why text is no value of the kind, or nothing.
+func (k kind) wrong(text string) string {
+	if problem := badText(text); problem != "" || k.read == nil || k.read(text) == nil {
+		return problem
 	}
-	var err error
-	var v any = text
-	switch t {
-	case ID:
-		v, err = tandem.ParseID(text)
-	case Bool:
-		if v = text == "true"; text != "true" && text != "false" {
-			return nil, kinds[t].none
-		}
-	case Int:
-		_, err = strconv.ParseInt(text, 10, 64)
-	case Number:
-		var f float64
-		if f, err = strconv.ParseFloat(text, 64); err == nil && (f != f || f > 1e300 || f < -1e300 || strings.ContainsAny(text, "xXpP_")) {
-			return nil, kinds[t].none
-		}
-	case Time:
-		var at time.Time
-		at, err = time.Parse(time.RFC3339, text)
-		if v = at; at.Year() < 1 || at.Year() > 9999 {
-			return nil, kinds[t].none
-		}
-	case Date:
-		_, err = time.Parse(time.DateOnly, text)
-	}
-	if err != nil {
-		return nil, kinds[t].none
-	}
-	return v, ""
+	return k.none
 }
+
+var errRange = errors.New("out of range")
+
+func readID(s string) error { _, err := tandem.ParseID(s); return err }
+
+func readInt(s string) error { _, err := strconv.ParseInt(s, 10, 64); return err }
+
+func readNumber(s string) error {
+	f, err := strconv.ParseFloat(s, 64)
+	if err == nil && (math.IsNaN(f) || math.Abs(f) > 1e300 || strings.ContainsAny(s, "xXpP_")) {
+		return errRange
+	}
+	return err
+}
+
+func readBool(s string) error {
+	if s != "true" && s != "false" {
+		return errRange
+	}
+	return nil
+}
+
+func readTime(s string) error {
+	at, err := time.Parse(time.RFC3339, s)
+	if err == nil && (at.Year() < 1 || at.Year() > 9999) {
+		return errRange
+	}
+	return err
+}
+
+func readDate(s string) error { _, err := time.Parse(time.DateOnly, s); return err }
 
 func escape(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s)

@@ -1,7 +1,6 @@
 package record
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -13,7 +12,10 @@ import (
 	"github.com/tandemhq/tandem"
 )
 
-const maxSearch = 200
+const (
+	maxSearch  = 200
+	serverTime = "2006-01-02 15:04:05.999999-07" // as the server writes one
+)
 
 // List returns one page, newest first or as the query sorts it. A filter or sort that is not declared is Invalid and
 // names the field; an empty filter value is no filter.
@@ -158,17 +160,18 @@ func (s Set[T]) next(ctx context.Context, tx pgx.Tx, org tandem.ID, o order, v *
 	return tandem.EncodeCursor(o.name, key, string(id)), nil
 }
 
-func (o order) decode(cursor string) (key any, id tandem.ID, err error) {
+func (o order) decode(cursor string) (key string, id tandem.ID, err error) {
 	part, err := tandem.DecodeCursor(cursor, 3)
 	if err != nil {
-		return nil, "", err
+		return "", "", err
 	}
-	msg := ""
-	if o.typ != Time || part[1] != "infinity" {
-		key, msg = parse(o.typ, strings.Replace(part[1], " ", "T", btoi(o.typ == Time)))
+	key = part[1]
+	msg := kinds[o.typ].wrong(key)
+	if _, err := time.Parse(serverTime, key); o.typ == Time && (err == nil || key == "infinity") {
+		msg = ""
 	}
 	if id, err = tandem.ParseID(part[2]); err != nil || msg != "" || part[0] != o.name {
-		return nil, "", tandem.InvalidFields(tandem.FieldError{Field: "cursor", Message: "This is not a cursor of this list. Leave it out to start at the beginning."})
+		return "", "", tandem.InvalidFields(tandem.FieldError{Field: "cursor", Message: "This is not a cursor of this list. Leave it out to start at the beginning."})
 	}
-	return cmp.Or(key, any(part[1])), id, nil
+	return key, id, nil
 }

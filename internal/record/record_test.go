@@ -28,6 +28,8 @@ type widget struct {
 	Secret    []byte         `json:"-" db:"secret"`
 	Body      string         `json:"body" db:"body"`
 	On        bool           `json:"on" db:"is_on"`
+	Rank      int64          `json:"rank" db:"rank"`
+	DueAt     *time.Time     `json:"due_at" db:"due_at"`
 	CreatedAt time.Time      `json:"created_at" db:"created_at"`
 	UpdatedAt time.Time      `json:"updated_at" db:"updated_at"`
 	Version   int64          `json:"version" db:"version"`
@@ -36,10 +38,12 @@ type widget struct {
 var widgets = record.Set[widget]{
 	Noun: "widget", Table: "widgets", Label: "name", Category: "crm", Archivable: true, Search: []string{"widgets.name"},
 	Fields: []record.Field{
-		{Name: "name", Write: true},
+		{Name: "name", Write: true, Filter: true, Needed: true, Sort: "lower(widgets.name)"},
+		{Name: "rank", Type: record.Int, Write: true, Filter: true, Sort: "widgets.rank"},
+		{Name: "due_at", Type: record.Time, Write: true, Filter: true, Sort: "coalesce(widgets.due_at, 'infinity')"},
 		{Name: "kind", Once: true, Filter: true},
 		{Name: "lead_id", Type: record.ID, Filter: true, Write: true},
-		{Name: "tags", Write: true},
+		{Name: "tags", Type: record.Texts, Write: true, Filter: true},
 		{Name: "custom", Write: true},
 		{Name: "secret", Once: true, Hidden: true},
 		{Name: "body", Write: true, Hidden: true},
@@ -57,7 +61,7 @@ const createWidgets = `
 CREATE TABLE widgets (
 	org_id uuid NOT NULL REFERENCES organizations (id), id uuid NOT NULL, name text NOT NULL UNIQUE CHECK (length(name) < 50),
 	kind text NOT NULL DEFAULT 'plain', lead_id uuid, tags text[] NOT NULL DEFAULT '{}', custom jsonb NOT NULL DEFAULT '{}',
-	secret bytea, body text NOT NULL DEFAULT '', is_on boolean NOT NULL DEFAULT false,
+	rank bigint NOT NULL DEFAULT 0, due_at timestamptz, secret bytea, body text NOT NULL DEFAULT '', is_on boolean NOT NULL DEFAULT false,
 	created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now(), archived_at timestamptz, version bigint NOT NULL DEFAULT 1,
 	PRIMARY KEY (org_id, id));
 CALL tandem_protect('widgets');`

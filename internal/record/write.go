@@ -317,8 +317,8 @@ func (s Set[T]) emit(ctx context.Context, tx pgx.Tx, a tandem.Actor, verb string
 		Noun: s.Noun, Verb: verb, Record: id, Changes: changes,
 		Description: a.Name + " " + did, Category: s.Category, Severity: "info",
 	}
-	if s.Lead != "" {
-		e.Lead, _ = s.at(v, s.Lead).Interface().(tandem.ID)
+	if id := reflect.Indirect(s.at(v, s.Lead)); id.IsValid() {
+		e.Lead, _ = id.Interface().(tandem.ID)
 	}
 	if _, err := events.Emit(ctx, tx, e); err != nil {
 		return fmt.Errorf("%s %s: %w", verb, s.Noun, err)
