@@ -35,7 +35,7 @@ const (
 // seenBy is the permission that each noun's facts need. A noun that is not here is for nobody.
 var seenBy = map[string]string{
 	"message": "conversation:read", "conversation": "conversation:read", "handoff": "conversation:read", "inbound": "conversation:read",
-	"contact": "contact:read", "lead": "lead:read", "board": "board:read", "stage": "board:read", "channel": "channel:read",
+	"contact": "contact:read", "lead": "lead:read", "note": "note:read", "board": "board:read", "stage": "board:read", "channel": "channel:read",
 	"knowledge": "knowledge:read", "run": "run:read", "member": "member:read", "team": "member:read",
 	"organization": "member:read", "session": "member:write", "key": "member:write",
 }

@@ -16,6 +16,7 @@ var samples = map[string]sample{
 	"account": {`{"name":"Analytical Engines","domain":"engines.example.com","tags":["a","b"]}`, `{"industry":"Computing"}`, `{"name":""}`},
 	"contact": {`{"name":"Charles Babbage","email":"charles@example.com","phone":"+44 20 7946 0000"}`, `{"company":"Engines"}`, `{"name":"x","email":"nobody"}`},
 	"lead":    {`{"contact_id":"{contact}","title":"An engine","value":{"minor":500000,"currency":"GBP"},"temperature":"warm"}`, `{"priority":"high"}`, `{"contact_id":"{contact}","priority":"soon"}`},
+	"note":    {`{"lead_id":"{lead}","body":"She **knows** engines.","mentions":["{colleague}"]}`, `{"pinned":true}`, `{"body":"About nothing"}`},
 }
 
 // recordScenarios are what every kind of record has to do.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -65,4 +66,13 @@ func resource[T any](s verbs[T]) Resource {
 		r.Restore = func(ctx context.Context, tx pgx.Tx, id tandem.ID) (any, error) { return rm.Restore(ctx, tx, id) }
 	}
 	return r
+}
+
+// alsoWriting is s for the method of a record that sets more columns than its clients may: those of names.
+func alsoWriting[T any](s record.Set[T], names ...string) record.Set[T] {
+	s.Fields = slices.Clone(s.Fields)
+	for i, f := range s.Fields {
+		s.Fields[i].Write = f.Write || slices.Contains(names, f.Name)
+	}
+	return s
 }
