@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/crm"
 	"github.com/tandemhq/tandem/internal/events"
 )
 
@@ -32,13 +33,20 @@ const (
 	revokedAfter = 1100 * time.Millisecond
 )
 
-// seenBy is the permission that each noun's facts need. A noun that is not here is for nobody.
-var seenBy = map[string]string{
-	"message": "conversation:read", "conversation": "conversation:read", "handoff": "conversation:read", "inbound": "conversation:read",
-	"contact": "contact:read", "lead": "lead:read", "note": "note:read", "board": "board:read", "stage": "board:read", "channel": "channel:read",
-	"knowledge": "knowledge:read", "run": "run:read", "member": "member:read", "team": "member:read",
-	"organization": "member:read", "session": "member:write", "key": "member:write",
-}
+// seenBy is the permission that each noun's facts need; of a record that crm lists, it is the one to read it. A noun that
+// is not here is for nobody.
+var seenBy = func() map[string]string {
+	m := map[string]string{
+		"message": "conversation:read", "conversation": "conversation:read", "handoff": "conversation:read", "inbound": "conversation:read",
+		"board": "board:read", "stage": "board:read", "channel": "channel:read",
+		"knowledge": "knowledge:read", "run": "run:read", "member": "member:read", "team": "member:read",
+		"organization": "member:read", "session": "member:write", "key": "member:write",
+	}
+	for _, r := range crm.All {
+		m[r.Noun] = r.Noun + ":read"
+	}
+	return m
+}()
 
 // live streams the organization's facts to one member as server-sent events
 // (WHATWG HTML, "Server-sent events"). Delivery is at least once.

@@ -40,7 +40,7 @@ var Accounts = record.Set[Account]{
 		{Name: "tags", Type: record.Texts, Filter: true, Write: true},
 		{Name: "custom", Write: true},
 		{Name: "created_at", Type: record.Time, Filter: true},
-		{Name: "updated_at", Type: record.Time, Filter: true, Sort: "accounts.updated_at"},
+		{Name: "updated_at", Type: record.Time, Filter: true},
 	},
 	Search:     []string{"accounts.name", "accounts.domain"},
 	Archivable: true, Label: "name", Category: "crm", Check: checkAccount,

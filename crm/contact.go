@@ -52,7 +52,7 @@ var Contacts = contacts{record.Set[Contact]{
 		{Name: "tags", Type: record.Texts, Filter: true, Write: true},
 		{Name: "custom", Write: true},
 		{Name: "created_at", Type: record.Time, Filter: true},
-		{Name: "updated_at", Type: record.Time, Filter: true, Sort: "contacts.updated_at"},
+		{Name: "updated_at", Type: record.Time, Filter: true},
 	},
 	Search:     []string{"contacts.name", "contacts.last_name", "contacts.email", "contacts.company"},
 	Archivable: true, Label: "name", Category: "crm", Check: checkContact,

@@ -34,6 +34,7 @@ type Lead struct {
 	Qualification  map[string]Qualification `json:"qualification" db:"-" nullable:"false"` // by field; only what is known
 	Conversations  []tandem.ID              `json:"conversation_ids,omitempty" db:"-"`     // only from Get, at most 100
 	Closed         bool                     `json:"-" db:"closed"`                         // on a won or lost stage
+	LostReason     *string                  `json:"lost_reason" db:"lost_reason"`          // only on a lost stage
 	StageChangedAt time.Time                `json:"stage_changed_at" db:"stage_changed_at"`
 	CreatedAt      time.Time                `json:"created_at" db:"created_at"`
 	UpdatedAt      time.Time                `json:"updated_at" db:"updated_at"`
@@ -60,7 +61,7 @@ type leads struct{ record.Set[Lead] }
 var Leads = leads{record.Set[Lead]{
 	Noun: "lead", Table: "leads", Alias: "l",
 	Select: `SELECT l.id, l.title, l.contact_id, l.board_id, l.source, l.priority, l.temperature, l.tags, l.custom, l.closed,
-		l.stage_changed_at, l.created_at, l.updated_at, l.version,
+		l.lost_reason, l.stage_changed_at, l.created_at, l.updated_at, l.version,
 		jsonb_build_object('id', c.id, 'name', c.name, 'company', c.company) AS contact,
 		jsonb_build_object('id', s.id, 'name', s.name, 'kind', s.kind) AS stage,
 		CASE WHEN m.id IS NOT NULL THEN jsonb_build_object('id', m.id, 'kind', m.kind, 'name', m.name) END AS assignee,
@@ -75,7 +76,7 @@ var Leads = leads{record.Set[Lead]{
 		{Name: "stage_id", Type: record.ID, Filter: true},
 		{Name: "assignee_id", Type: record.ID, Filter: true},
 		{Name: "closed", Type: record.Bool, Filter: true},
-		{Name: "title", Filter: true, Write: true, Sort: "lower(l.title)"},
+		{Name: "title", Filter: true, Write: true},
 		{Name: "source", Filter: true, Write: true},
 		{Name: "priority", Filter: true, Write: true},
 		{Name: "temperature", Filter: true, Write: true},
@@ -83,9 +84,10 @@ var Leads = leads{record.Set[Lead]{
 		{Name: "currency", Filter: true},
 		{Name: "tags", Type: record.Texts, Filter: true, Write: true},
 		{Name: "custom", Write: true},
+		{Name: "lost_reason", Filter: true},
 		{Name: "stage_changed_at", Type: record.Time, Filter: true, Sort: "l.stage_changed_at"},
 		{Name: "created_at", Type: record.Time, Filter: true},
-		{Name: "updated_at", Type: record.Time, Filter: true, Sort: "l.updated_at"},
+		{Name: "updated_at", Type: record.Time, Filter: true},
 	},
 	Search:     []string{"l.title", "c.name", "c.company"},
 	Archivable: true, Label: "title", Lead: "id", Category: "crm", Check: checkLead,
@@ -277,11 +279,20 @@ func (s leads) whole(ctx context.Context, tx pgx.Tx, id tandem.ID) (Lead, error)
 	return one[0], err
 }
 
+// LeadMove is where a lead goes and why.
+type LeadMove struct {
+	Stage      tandem.ID
+	LostReason string // why it is lost, at most 1,000 characters; only with a lost stage
+	Version    *int64 // the lead's version that the caller saw; nil for any
+}
+
 // Move puts a lead on another stage of its board and closes or reopens it as the stage
 // says. AI members may not move a lead to or away from won or lost: that is Forbidden.
-// A stage of another board is Invalid. Reopening is Conflict while the contact has another
-// open lead on the board. A move to the stage where the lead is does nothing.
-func (s leads) Move(ctx context.Context, tx pgx.Tx, lead, stage tandem.ID) (Lead, error) {
+// A stage of another board is Invalid, and a lost reason with a stage that is not lost is as
+// well. Reopening is Conflict while the contact has another open lead on the board, and so is
+// a version that is not the lead's. A move to the stage where the lead is does nothing, but
+// for a lost reason that it brings.
+func (s leads) Move(ctx context.Context, tx pgx.Tx, lead tandem.ID, m LeadMove) (Lead, error) {
 	a, err := s.May(ctx, "write")
 	if err != nil {
 		return Lead{}, err
@@ -290,31 +301,49 @@ func (s leads) Move(ctx context.Context, tx pgx.Tx, lead, stage tandem.ID) (Lead
 	if err != nil {
 		return l, err
 	}
-	to, err := stageByID(ctx, tx, a.Org, stage)
+	if m.Version != nil && *m.Version != l.Version {
+		return l, tandem.Errorf(tandem.Conflict, "Somebody else changed this lead in the meantime: it is at version %d. Load it again.", l.Version)
+	}
+	to, err := stageByID(ctx, tx, a.Org, m.Stage)
 	if err != nil && tandem.KindOf(err) != tandem.NotFound {
 		return l, err
 	}
 	if err != nil || to.BoardID != l.BoardID {
 		return l, tandem.InvalidFields(tandem.FieldError{Field: "stage_id", Message: "This is not a stage of the lead's board."})
 	}
-	if to.ID == l.Stage.ID {
+	var reason *string
+	if m.LostReason = clean(m.LostReason, 1000); m.LostReason != "" {
+		reason = &m.LostReason
+	}
+	if reason != nil && to.Kind != "lost" {
+		return l, tandem.InvalidFields(tandem.FieldError{Field: "lost_reason", Message: "Only a lead on a lost stage has a lost reason."})
+	}
+	stays := to.ID == l.Stage.ID
+	if stays && (reason == nil || l.LostReason != nil && *reason == *l.LostReason) {
 		return s.whole(ctx, tx, lead)
 	}
 	if byMachine(a) && (to.Kind != "open" || l.Closed) {
 		return l, tandem.Errorf(tandem.Forbidden, "Only a person may move a lead to or from a stage that is won or lost.")
 	}
 	const sqlMove = `
-UPDATE leads SET stage_id = @stage, closed = @closed, stage_changed_at = now(), updated_at = now(), version = version + 1
+UPDATE leads SET stage_id = @stage, closed = @closed, lost_reason = @reason, updated_at = now(), version = version + 1,
+	stage_changed_at = CASE WHEN stage_id = @stage THEN stage_changed_at ELSE now() END
 WHERE org_id = @org AND id = @id`
-	if _, err := tx.Exec(ctx, sqlMove, pgx.StrictNamedArgs{"org": a.Org, "id": lead, "stage": to.ID, "closed": to.Kind != "open"}); err != nil {
+	if _, err := tx.Exec(ctx, sqlMove, pgx.StrictNamedArgs{"org": a.Org, "id": lead, "stage": to.ID, "closed": to.Kind != "open", "reason": reason}); err != nil {
 		if pg.IsUnique(err, "leads_open") {
 			return l, tandem.Wrap(tandem.Conflict, err, "%s already has another open lead on this board.", l.Contact.Name)
 		}
 		return l, fmt.Errorf("move lead: %w", err)
 	}
-	err = emitLead(ctx, tx, lead, "moved", a.Name+" moved the lead to "+to.Name,
-		tandem.Change{Field: "stage", Old: l.Stage.Name, New: to.Name}, tandem.Change{Field: "stage_id", Old: l.Stage.ID, New: to.ID})
-	if err != nil {
+	verb, said, changes := "updated", a.Name+" said why the lead is lost", []tandem.Change(nil)
+	if !stays {
+		verb, said = "moved", a.Name+" moved the lead to "+to.Name
+		changes = append(changes, tandem.Change{Field: "stage", Old: l.Stage.Name, New: to.Name}, tandem.Change{Field: "stage_id", Old: l.Stage.ID, New: to.ID})
+	}
+	if reason != nil || l.LostReason != nil {
+		changes = append(changes, tandem.Change{Field: "lost_reason", Old: l.LostReason, New: reason})
+	}
+	if err := emitLead(ctx, tx, lead, verb, said, changes...); err != nil {
 		return l, err
 	}
 	return s.whole(ctx, tx, lead)
@@ -336,7 +365,7 @@ func (s leads) Assign(ctx context.Context, tx pgx.Tx, lead, member tandem.ID) (L
 	}
 	name := "nobody"
 	if member != "" {
-		notOne := tandem.InvalidFields(tandem.FieldError{Field: "assignee_id", Message: "This is not an active member."})
+		notOne := tandem.InvalidFields(tandem.FieldError{Field: "member_id", Message: "This is not an active member."})
 		if _, err := tandem.ParseID(string(member)); err != nil {
 			return l, notOne
 		}

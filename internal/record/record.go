@@ -24,7 +24,7 @@ type Field struct {
 	Column string // the column to filter by, with its alias; empty: Name in the set's own table
 	Type   Type   // how its values compare
 	Filter bool   // a list may be filtered by it
-	Sort   string // what a list is sorted by when it is sorted by it: SQL of the set's own table that is never NULL; empty: it is not
+	Sort   string // what a list is sorted by when it is sorted by it: SQL of the set's own table that is never NULL, with an index; empty: it is not
 	Write  bool   // Create and Patch may set it
 	Once   bool   // only Create may set it
 	Needed bool   // New wants it
