@@ -56,6 +56,11 @@ func newContract(t testing.TB, h *tandemtest.Hub) *contract {
 	return c
 }
 
+// aimed is the path of an operation about one record.
+func aimed(path, id string) string {
+	return strings.NewReplacer("{id}", id, "{field}", "budget").Replace(path)
+}
+
 // do sends a request of the operation and holds the answer against its description.
 // target is what follows the path of the operation: "?limit=2".
 func (c *contract) do(op, id, target, key string, in any, header ...string) tandemtest.Answer {
@@ -64,7 +69,7 @@ func (c *contract) do(op, id, target, key string, in any, header ...string) tand
 	if !ok {
 		c.t.Fatalf("there is no operation %s", op)
 	}
-	a := c.h.Do(o.method, strings.ReplaceAll(o.path, "{id}", id)+target, key, in, header...)
+	a := c.h.Do(o.method, aimed(o.path, id)+target, key, in, header...)
 	if err := c.hold(op, a); err != nil {
 		c.t.Errorf("%s %s%s: %v", op, id, target, err)
 	}

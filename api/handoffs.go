@@ -45,20 +45,22 @@ type rejectInput struct {
 	}
 }
 
+func (in *handoffInput) request() inbox.HandoffRequest {
+	req := inbox.HandoffRequest{Reason: in.Body.Reason}
+	if p := in.Body.Packet; p != nil {
+		req.Packet = inbox.Packet{Summary: p.Summary, Asked: p.Asked, Tried: p.Tried, Promised: p.Promised, NextStep: p.NextStep}
+	}
+	if to := in.Body.To; to != nil {
+		req.To = inbox.Target{Member: tandem.ID(to.MemberID), Team: tandem.ID(to.TeamID), Skill: to.Skill}
+	}
+	return req
+}
+
 func (s *server) handoffRoutes() {
 	const root, one = "/handoffs", "/handoffs/{id}"
 	write(s, route{method: http.MethodPost, path: "/conversations/{id}/handoff", permission: "handoff:request", summary: "Ask for a handoff", status: http.StatusCreated},
 		func(ctx context.Context, tx pgx.Tx, in *handoffInput) (inbox.Handoff, error) {
-			return onID(in.ByID, func(id tandem.ID) (inbox.Handoff, error) {
-				req := inbox.HandoffRequest{Reason: in.Body.Reason}
-				if p := in.Body.Packet; p != nil {
-					req.Packet = inbox.Packet{Summary: p.Summary, Asked: p.Asked, Tried: p.Tried, Promised: p.Promised, NextStep: p.NextStep}
-				}
-				if to := in.Body.To; to != nil {
-					req.To = inbox.Target{Member: tandem.ID(to.MemberID), Team: tandem.ID(to.TeamID), Skill: to.Skill}
-				}
-				return inbox.RequestHandoff(ctx, tx, id, req)
-			})
+			return onID(in.ByID, func(id tandem.ID) (inbox.Handoff, error) { return inbox.RequestHandoff(ctx, tx, id, in.request()) })
 		})
 	read(s, route{method: http.MethodGet, path: root, permission: "conversation:read", summary: "List handoffs, newest first"},
 		func(ctx context.Context, tx pgx.Tx, in *handoffsInput) (tandem.Page[inbox.Handoff], error) {

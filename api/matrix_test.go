@@ -67,6 +67,11 @@ var bodies = map[string]string{
 	"get-channels-id":                  ``,
 	"post-channels":                    `{"kind":"webchat","name":"mine","board_id":"FOREIGN"}`,
 	"patch-channels-id":                `{"name":"a stranger's name"}`,
+	"post-leads-id-stage":              `{"stage_id":"FOREIGN","lost_reason":"a stranger's reason"}`,
+	"post-leads-id-assign":             `{"member_id":"FOREIGN"}`,
+	"post-leads-id-handoff":            `{"reason":"customer_asked","packet":{"summary":"a stranger's summary"}}`,
+	"get-leads-id-qualification":       ``,
+	"put-leads-id-qualification-field": `{"value":"a stranger's value","confidence":1,"message_id":"FOREIGN"}`,
 	"post-inbound-lead":                `{"title":"t","message":"m","board":"FOREIGN","contact":{"email":"x@example.com"}}`,
 }
 
@@ -115,10 +120,9 @@ func TestForeignIdsAreNotFoundEverywhere(t *testing.T) {
 			for _, id := range ids {
 				requests++
 				target := strings.ReplaceAll(path+queries[op.OperationID], "FOREIGN", string(id))
-				target = strings.ReplaceAll(target, "{id}", string(id))
+				target = aimed(target, string(id))
 				a := h.Do(strings.ToUpper(method), target, stranger.Key, orNil(strings.ReplaceAll(body, "FOREIGN", string(id))))
-				aimed := strings.Contains(path, "{id}")
-				if aimed && a.Status != http.StatusNotFound && a.Status != http.StatusForbidden {
+				if strings.Contains(path, "{id}") && a.Status != http.StatusNotFound && a.Status != http.StatusForbidden {
 					t.Errorf("%s %s: status %d, want 404 or 403: %s", method, target, a.Status, a.Body)
 				}
 				if a.Status >= http.StatusInternalServerError {
@@ -165,7 +169,7 @@ func TestNoCredentialsNoAnswer(t *testing.T) {
 				public = append(public, op.OperationID)
 				continue
 			}
-			target := strings.ReplaceAll(path, "{id}", string(tandem.NewID()))
+			target := aimed(path, string(tandem.NewID()))
 			if a := h.Do(strings.ToUpper(method), target, "", orNil(recordBodies()[op.OperationID])); a.Status != http.StatusUnauthorized {
 				t.Errorf("%s %s without credentials: status %d, want 401: %s", method, target, a.Status, a.Body)
 			}

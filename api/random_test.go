@@ -61,7 +61,7 @@ func TestRandomRequests(t *testing.T) {
 		op := ops[g.IntN(len(ops))]
 		o := c.ops[op]
 		path, query, header, body := g.request(o)
-		target := strings.ReplaceAll(o.path, "{id}", path)
+		target := aimed(o.path, path)
 		if len(query) > 0 {
 			target += "?" + query.Encode()
 		}
@@ -132,11 +132,11 @@ func (g *generator) request(o operation) (path string, query url.Values, header 
 	for _, p := range o.Parameters {
 		v := p.Value
 		switch {
-		case v.In == "path":
+		case v.In == "path" && v.Name == "id":
 			if path = g.anID(o.Tags[0]); path == "" {
 				path = "x"
 			}
-		case v.Required || g.IntN(3) == 0:
+		case v.In != "path" && (v.Required || g.IntN(3) == 0):
 			value := fmt.Sprint(g.value(v.Schema.Value, 0))
 			if strings.HasSuffix(v.Name, "_id") {
 				value = g.anID("")

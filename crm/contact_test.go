@@ -202,7 +202,7 @@ func TestForeignRecordsAreNotFound(t *testing.T) {
 		"archive contact": func(ctx context.Context, tx pgx.Tx) error { return crm.Contacts.Archive(ctx, tx, mine.ID, nil) },
 		"get lead":        func(ctx context.Context, tx pgx.Tx) error { _, err := crm.Leads.Get(ctx, tx, lead.ID); return err },
 		"move lead": func(ctx context.Context, tx pgx.Tx) error {
-			_, err := crm.Leads.Move(ctx, tx, lead.ID, o.board.Stages[1].ID)
+			_, err := crm.Leads.Move(ctx, tx, lead.ID, crm.LeadMove{Stage: o.board.Stages[1].ID})
 			return err
 		},
 		"qualify lead": func(ctx context.Context, tx pgx.Tx) error {

@@ -109,7 +109,7 @@ func TestMovingALead(t *testing.T) {
 	}
 	move := func(ctx context.Context, lead tandem.ID, to tandem.ID) (got crm.Lead, err error) {
 		err = h.try(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
-			got, err = crm.Leads.Move(ctx, tx, lead, to)
+			got, err = crm.Leads.Move(ctx, tx, lead, crm.LeadMove{Stage: to})
 			return err
 		})
 		return got, err
@@ -161,7 +161,7 @@ func TestPermissionsOfLeads(t *testing.T) {
 	title, hot := "New title", "hot"
 	writes := map[string]func(ctx context.Context, tx pgx.Tx) error{
 		"move": func(ctx context.Context, tx pgx.Tx) error {
-			_, err := crm.Leads.Move(ctx, tx, l.ID, h.board.Stages[1].ID)
+			_, err := crm.Leads.Move(ctx, tx, l.ID, crm.LeadMove{Stage: h.board.Stages[1].ID})
 			return err
 		},
 		"assign": func(ctx context.Context, tx pgx.Tx) error {
@@ -342,5 +342,82 @@ func TestHumanLockHoldsInARace(t *testing.T) {
 		if n := h.count("SELECT count(*) FROM qualifications WHERE lead_id = $1 AND value = 'person' AND locked", l.ID); n != 1 {
 			t.Fatalf("round %d: the person's value was overwritten", round)
 		}
+	}
+}
+
+// What a person notes is locked unless the person says otherwise, and nobody else may lock.
+func TestWhoLocksAQualification(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	l, _ := h.lead(crm.NewLead{Contact: h.contact("sara@example.com", "Sara").ID})
+	yes, no := true, false
+	note := func(as context.Context, value string, lock *bool) (q crm.Qualification, err error) {
+		err = h.try(as, func(ctx context.Context, tx pgx.Tx) (err error) {
+			q, err = crm.Leads.SetQualification(ctx, tx, l.ID, crm.Qualification{Field: "budget", Value: value, Confidence: 0.5, Lock: lock})
+			return err
+		})
+		return q, err
+	}
+	_, err := note(h.ai, "5,000", &yes)
+	want(t, err, tandem.Forbidden, "an AI member locks")
+	if q, err := note(h.human, "6,000", &no); err != nil || q.Locked {
+		t.Errorf("a person leaves it open: %+v, %v", q, err)
+	}
+	if q, err := note(h.ai, "7,000", nil); err != nil || q.Value != "7,000" || q.Locked {
+		t.Errorf("an AI member changes what was left open: %+v, %v", q, err)
+	}
+	for _, value := range []string{"7,000", "8,000"} {
+		if q, err := note(h.human, value, nil); err != nil || !q.Locked {
+			t.Errorf("a person notes %s: %+v, %v", value, q, err)
+		}
+	}
+	_, err = note(h.ai, "9,000", nil)
+	want(t, err, tandem.Conflict, "an AI member changes what is locked")
+	if q, err := note(h.human, "8,000", &no); err != nil || q.Locked {
+		t.Errorf("a person unlocks: %+v, %v", q, err)
+	}
+}
+
+// A lost reason comes with a lost stage, can be told later, and goes when the lead reopens.
+func TestWhyALeadIsLost(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	l, _ := h.lead(crm.NewLead{Contact: h.contact("sara@example.com", "Sara").ID})
+	stage := map[string]tandem.ID{}
+	for _, s := range h.board.Stages {
+		stage[s.Name] = s.ID
+	}
+	move := func(as context.Context, m crm.LeadMove) (got crm.Lead, err error) {
+		err = h.try(as, func(ctx context.Context, tx pgx.Tx) (err error) {
+			got, err = crm.Leads.Move(ctx, tx, l.ID, m)
+			return err
+		})
+		return got, err
+	}
+	_, err := move(h.human, crm.LeadMove{Stage: stage["Won"], LostReason: "Too dear"})
+	want(t, err, tandem.Invalid, "a won lead with a lost reason")
+	old := l.Version + 7
+	_, err = move(h.human, crm.LeadMove{Stage: stage["Lost"], Version: &old})
+	want(t, err, tandem.Conflict, "another version")
+	lost, err := move(h.human, crm.LeadMove{Stage: stage["Lost"], Version: &l.Version})
+	if err != nil || lost.LostReason != nil || !lost.Closed {
+		t.Fatalf("lost without a reason: %+v, %v", lost, err)
+	}
+	_, err = move(h.ai, crm.LeadMove{Stage: stage["Lost"], LostReason: "Too dear"})
+	want(t, err, tandem.Forbidden, "an AI member says why a lead is lost")
+	for range 2 {
+		got, err := move(h.human, crm.LeadMove{Stage: stage["Lost"], LostReason: " Too dear "})
+		if err != nil || got.LostReason == nil || *got.LostReason != "Too dear" || got.Version != lost.Version+1 || !got.StageChangedAt.Equal(lost.StageChangedAt) {
+			t.Fatalf("the reason told later: %+v, %v", got, err)
+		}
+	}
+	got, err := move(h.human, crm.LeadMove{Stage: stage["New"]})
+	if err != nil || got.LostReason != nil {
+		t.Fatalf("reopened: %+v, %v", got, err)
+	}
+	says := h.says(l.ID)
+	w := []string{"lead.created: Tandem opened the lead Enquiry from Sara", "lead.moved: Sam moved the lead to Lost", "lead.updated: Sam said why the lead is lost", "lead.moved: Sam moved the lead to New"}
+	if !slices.Equal(says, w) {
+		t.Errorf("events\n%s\nwant\n%s", strings.Join(says, "\n"), strings.Join(w, "\n"))
 	}
 }

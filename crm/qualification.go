@@ -20,6 +20,7 @@ type Qualification struct {
 	Author     *tandem.MemberRef `json:"author,omitempty" db:"author"` // set from the actor; none when Tandem itself
 	Locked     bool              `json:"locked" db:"locked"`           // set by a person: AI members may not change it
 	UpdatedAt  time.Time         `json:"updated_at" db:"updated_at"`
+	Lock       *bool             `json:"-" db:"-"` // for SetQualification: what Locked becomes; nil: true when a person notes it
 }
 
 // Fields that a lead is qualified by, in the order in which they are asked.
@@ -35,7 +36,7 @@ WHERE q.org_id = @org AND q.lead_id = ANY(@leads::uuid[])`
 	// member's value never replaces a person's.
 	sqlQualify = `
 INSERT INTO qualifications (org_id, lead_id, field, value, confidence, quote, message_id, author_id, author_kind, locked)
-VALUES (@org, @lead, @field, @value, @confidence, @quote, @message, @author, @kind, @human)
+VALUES (@org, @lead, @field, @value, @confidence, @quote, @message, @author, @kind, @locked)
 ON CONFLICT (org_id, lead_id, field) DO UPDATE SET value = excluded.value, confidence = excluded.confidence, quote = excluded.quote,
 	message_id = excluded.message_id, author_id = excluded.author_id, author_kind = excluded.author_kind, locked = excluded.locked, updated_at = now()
 WHERE NOT qualifications.locked OR @human`
@@ -84,9 +85,10 @@ func (s leads) Qualification(ctx context.Context, tx pgx.Tx, lead tandem.ID) (ma
 }
 
 // SetQualification notes one thing about a lead, with its evidence, and emits
-// lead.qualified. What a person notes is locked: an AI member that wants to change it gets
-// Conflict. Author, lock and time come from the actor and the clock, not from q. A message
-// that is not one of the lead's contact is Invalid. Noting the same again does nothing.
+// lead.qualified. What a person notes is locked unless q.Lock says otherwise: an AI member
+// that wants to change it gets Conflict. Only a person may lock (Forbidden). Author and time
+// come from the actor and the clock, not from q. A message that is not one of the lead's
+// contact is Invalid. Noting the same again does nothing.
 func (s leads) SetQualification(ctx context.Context, tx pgx.Tx, lead tandem.ID, q Qualification) (Qualification, error) {
 	a, err := s.May(ctx, "write")
 	if err != nil {
@@ -116,12 +118,19 @@ func (s leads) SetQualification(ctx context.Context, tx pgx.Tx, lead tandem.ID, 
 	}
 	old, had := one[0].Qualification[q.Field]
 	human := a.Kind == tandem.Human
-	if had && old.Locked == human && old.says(q, a.Member) {
+	locked := human
+	if q.Lock != nil {
+		locked = *q.Lock
+	}
+	if locked && !human {
+		return q, tandem.Errorf(tandem.Forbidden, "Only a person may lock what is known of a lead.")
+	}
+	if had && old.Locked == locked && old.says(q, a.Member) {
 		return old, nil
 	}
 	tag, err := tx.Exec(ctx, sqlQualify, pgx.StrictNamedArgs{
 		"org": a.Org, "lead": lead, "field": q.Field, "value": q.Value, "confidence": q.Confidence, "quote": q.Quote,
-		"message": q.MessageID, "author": a.Member.Ptr(), "kind": string(a.Kind), "human": human,
+		"message": q.MessageID, "author": a.Member.Ptr(), "kind": string(a.Kind), "human": human, "locked": locked,
 	})
 	if err != nil {
 		return q, fmt.Errorf("set qualification: %w", err)

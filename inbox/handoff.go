@@ -191,6 +191,29 @@ const waitHandoffSQL = `
 	UPDATE conversations SET handoff_id = @handoff, answered_seq = greatest(answered_seq, last_inbound_seq), updated_at = now()
 	WHERE org_id = @org AND id = @conv`
 
+const leadConversationSQL = `
+	SELECT (SELECT c.id FROM conversations c WHERE c.org_id = l.org_id AND c.lead_id = l.id ORDER BY c.last_message_at DESC, c.id DESC LIMIT 1)
+	FROM leads l WHERE l.org_id = @org AND l.id = @lead AND l.archived_at IS NULL`
+
+// RequestLeadHandoff is RequestHandoff of the lead's latest conversation. A lead without one is Conflict.
+func RequestLeadHandoff(ctx context.Context, tx pgx.Tx, lead tandem.ID, in HandoffRequest) (Handoff, error) {
+	a, err := allowed(ctx, "handoff:request")
+	if err != nil {
+		return Handoff{}, err
+	}
+	var conv *tandem.ID
+	err = tx.QueryRow(ctx, leadConversationSQL, pgx.StrictNamedArgs{"org": a.Org, "lead": lead}).Scan(&conv)
+	switch {
+	case pg.NoRows(err):
+		return Handoff{}, tandem.Errorf(tandem.NotFound, "There is no such lead.")
+	case err != nil:
+		return Handoff{}, fmt.Errorf("find lead's conversation: %w", err)
+	case conv == nil:
+		return Handoff{}, tandem.Errorf(tandem.Conflict, "The lead has no conversation to hand over.")
+	}
+	return RequestHandoff(ctx, tx, *conv, in)
+}
+
 // RequestHandoff asks a person to take the conversation over and tells the contact so in
 // at most one line. The owner stays until the decision, but an AI member sends nothing
 // more. An AI member must own the conversation at in.Fence in in.Run (ErrFenceMoved), an

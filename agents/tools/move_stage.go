@@ -26,7 +26,7 @@ var moveStage = agents.NewTool("move_stage", "Move this conversation's lead to a
 		if err != nil {
 			return agents.Result{}, err
 		}
-		if _, err := crm.Leads.Move(ctx, tx, t.Lead, id); err != nil {
+		if _, err := crm.Leads.Move(ctx, tx, t.Lead, crm.LeadMove{Stage: id}); err != nil {
 			return agents.Result{}, err
 		}
 		return ok("The lead is on " + name + "."), nil
