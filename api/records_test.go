@@ -17,6 +17,7 @@ var samples = map[string]sample{
 	"contact": {`{"name":"Charles Babbage","email":"charles@example.com","phone":"+44 20 7946 0000"}`, `{"company":"Engines"}`, `{"name":"x","email":"nobody"}`},
 	"lead":    {`{"contact_id":"{contact}","title":"An engine","value":{"minor":500000,"currency":"GBP"},"temperature":"warm"}`, `{"priority":"high"}`, `{"contact_id":"{contact}","priority":"soon"}`},
 	"note":    {`{"lead_id":"{lead}","body":"She **knows** engines.","mentions":["{colleague}"]}`, `{"pinned":true}`, `{"body":"About nothing"}`},
+	"task":    {`{"title":"Call her back","lead_id":"{lead}","assignee_id":"{colleague}","due_at":"2100-12-01T09:00:00Z","remind_at":"2100-12-01T08:00:00Z"}`, `{"status":"in_progress"}`, `{"title":""}`},
 }
 
 // recordScenarios are what every kind of record has to do.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"syscall"
@@ -20,6 +21,7 @@ import (
 	"github.com/tandemhq/tandem/channels"
 	"github.com/tandemhq/tandem/channels/webchat"
 	"github.com/tandemhq/tandem/channels/webhook"
+	"github.com/tandemhq/tandem/crm"
 	"github.com/tandemhq/tandem/inbox"
 	"github.com/tandemhq/tandem/internal/egress"
 	"github.com/tandemhq/tandem/internal/events"
@@ -83,7 +85,9 @@ func (h *Hub) startRoles(context.Context) error {
 	}
 	if c.has(RoleJobs) {
 		relay.run("drain", h.Drain.Run)
-		runner := &timers.Runner{DB: h.work, Handlers: inbox.Timers(), Logger: c.Logger}
+		handlers := inbox.Timers()
+		maps.Copy(handlers, crm.Timers())
+		runner := &timers.Runner{DB: h.work, Handlers: handlers, Logger: c.Logger}
 		turns.run("timers", runner.Run)
 		consume(turns, h.indexer)
 	}
