@@ -8,11 +8,11 @@ import (
 
 // Permissions lists every permission there is, sorted.
 var Permissions = []string{
-	"account:read", "account:write", "board:read", "channel:read", "channel:write", "contact:read", "contact:write",
+	"account:read", "account:write", "board:read", "call:read", "call:write", "channel:read", "channel:write", "contact:read", "contact:write",
 	"conversation:claim", "conversation:read", "conversation:reply", "conversation:takeover",
 	"dead_letter:read", "dead_letter:write",
 	"handoff:decide", "handoff:request", "inbound:write", "knowledge:read", "knowledge:write",
-	"lead:read", "lead:write", "member:read", "member:write", "note:read", "note:write", "run:read", "task:read", "task:write",
+	"lead:read", "lead:write", "lead_source:read", "lead_source:write", "member:read", "member:write", "note:read", "note:write", "run:read", "tag:read", "tag:write", "task:read", "task:write",
 }
 
 // Roles by name. What a role may do is fixed; what an API key may do is its member's
