@@ -175,6 +175,7 @@ func (s *server) routes() {
 	s.letterRoutes()
 	s.recordRoutes()
 	s.leadRoutes()
+	s.activityRoutes()
 	s.boardRoutes()
 	s.memberRoutes()
 	s.runRoutes()

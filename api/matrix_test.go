@@ -71,6 +71,7 @@ var bodies = map[string]string{
 	"post-leads-id-assign":             `{"member_id":"FOREIGN"}`,
 	"post-leads-id-handoff":            `{"reason":"customer_asked","packet":{"summary":"a stranger's summary"}}`,
 	"get-leads-id-qualification":       ``,
+	"get-leads-id-activities":          ``,
 	"put-leads-id-qualification-field": `{"value":"a stranger's value","confidence":1,"message_id":"FOREIGN"}`,
 	"post-inbound-lead":                `{"title":"t","message":"m","board":"FOREIGN","contact":{"email":"x@example.com"}}`,
 }
