@@ -38,6 +38,13 @@ type sendInput struct {
 	}
 }
 
+type snoozeInput struct {
+	ByID
+	Body struct {
+		Until time.Time `json:"until" doc:"In the future, within a year."`
+	}
+}
+
 type reasonInput struct {
 	ByID
 	Body struct {
@@ -102,6 +109,11 @@ func (s *server) conversationRoutes() {
 	ownership("/release", "conversation:claim", "Give up a conversation; it is unowned then", inbox.Release)
 	ownership("/resolve", "conversation:claim", "Resolve a conversation", inbox.Resolve)
 	ownership("/reopen", "conversation:claim", "Reopen a conversation", inbox.Reopen)
+	ownership("/spam", "conversation:claim", "Mark a conversation as spam: nothing of its contact opens it again", inbox.Spam)
+	write(s, route{method: http.MethodPost, path: one + "/snooze", permission: "conversation:claim", summary: "Put a conversation aside until a time, or until its contact writes"},
+		func(ctx context.Context, tx pgx.Tx, in *snoozeInput) (inbox.Conversation, error) {
+			return onID(in.ByID, func(id tandem.ID) (inbox.Conversation, error) { return inbox.Snooze(ctx, tx, id, in.Body.Until) })
+		})
 	write(s, route{method: http.MethodPost, path: one + "/takeover", permission: "conversation:takeover", summary: "Take a conversation over from its owner"},
 		func(ctx context.Context, tx pgx.Tx, in *reasonInput) (inbox.Conversation, error) {
 			return onID(in.ByID, func(id tandem.ID) (inbox.Conversation, error) { return inbox.Takeover(ctx, tx, id, in.Body.Reason) })

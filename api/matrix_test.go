@@ -34,6 +34,8 @@ var bodies = map[string]string{
 	"post-conversations-id-release":    `{}`,
 	"post-conversations-id-resolve":    `{}`,
 	"post-conversations-id-reopen":     `{}`,
+	"post-conversations-id-spam":       `{}`,
+	"post-conversations-id-snooze":     `{"until":"2126-01-01T00:00:00Z"}`,
 	"post-conversations-id-takeover":   `{"reason":"a stranger's reason"}`,
 	"post-conversations-id-hand-to-ai": `{"member_id":"FOREIGN"}`,
 	"post-conversations-id-read":       `{}`,

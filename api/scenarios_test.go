@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -103,6 +104,15 @@ var scenarios = []scenario{
 	{op: "post-conversations-id-takeover", id: "conversation", body: `{"reason":"I know her"}`, status: 200, event: "conversation.taken_over"},
 	{op: "post-conversations-id-resolve", id: "conversation", body: `{}`, status: 200, event: "conversation.resolved", has: []string{`"state":"resolved"`}},
 	{op: "post-conversations-id-reopen", id: "conversation", body: `{}`, status: 200, event: "conversation.reopened", has: []string{`"state":"open"`}},
+	{op: "post-conversations-id-snooze", id: "conversation", body: `{"until":"2020-01-01T00:00:00Z"}`, status: 422, has: []string{`"field":"until"`}},
+	{op: "post-conversations-id-snooze", id: "conversation", body: `{}`, status: 422, has: []string{`"field":"until"`}},
+	{op: "post-conversations-id-snooze", id: "conversation", key: "viewer", body: `{"until":"{tomorrow}"}`, status: 403},
+	{op: "post-conversations-id-snooze", id: "conversation", body: `{"until":"{tomorrow}"}`, status: 200, event: "conversation.snoozed", has: []string{`"state":"snoozed"`, `"snoozed_until":"{tomorrow}"`}},
+	{op: "post-conversations-id-reopen", id: "conversation", body: `{}`, status: 200, event: "conversation.reopened"},
+	{op: "post-conversations-id-spam", id: "conversation", key: "viewer", body: `{}`, status: 403},
+	{op: "post-conversations-id-spam", id: "conversation", body: `{}`, status: 200, event: "conversation.marked_spam", has: []string{`"state":"spam"`}},
+	{op: "post-conversations-id-snooze", id: "conversation", body: `{"until":"{tomorrow}"}`, status: 409},
+	{op: "post-conversations-id-reopen", id: "conversation", body: `{}`, status: 200, event: "conversation.reopened"},
 
 	{
 		op: "post-conversations-id-handoff", id: "conversation", body: `{"reason":"policy","packet":{"summary":"She asks for a contract","asked":["a contract"],"next_step":"Call her"},"to":{"member_id":"{colleague}"}}`,
@@ -175,9 +185,6 @@ var scenarios = []scenario{
 	{op: "post-leads-id-handoff", id: "nobody", body: `{"reason":"policy"}`, status: 404},
 	{op: "post-leads-id-handoff", id: "lead", body: `{"reason":"high_value","packet":{"summary":"She wants two racks"}}`, status: 201, event: "handoff.requested", keep: "lead handoff", has: []string{`"conversation_id":"{conversation}"`, `"lead_id":"{lead}"`}},
 	{op: "post-leads-id-handoff", id: "lead", body: `{"reason":"high_value"}`, status: 409},
-	{op: "post-contacts", body: `{"name":"Walk-in"}`, status: 201, event: "contact.created", keep: "walk-in"},
-	{op: "post-leads", body: `{"contact_id":"{walk-in}","title":"Nothing said yet"}`, status: 201, event: "lead.created", keep: "quiet lead"},
-	{op: "post-leads-id-handoff", id: "quiet lead", body: `{"reason":"policy"}`, status: 409, has: []string{`no conversation`}},
 	{op: "post-handoffs-id-cancel", id: "lead handoff", body: `{}`, status: 200, event: "handoff.cancelled"},
 	{op: "get-boards", status: 200, has: []string{`"is_default":true`, `"lead_count":1`}},
 	{op: "get-boards-id", id: "board", status: 200, has: []string{`"kind":"won"`}},
@@ -185,6 +192,9 @@ var scenarios = []scenario{
 	{op: "get-stages", query: "?board_id={board}", status: 200, has: []string{`"position"`}},
 	{op: "get-stages-id", id: "stage", status: 200, has: []string{`"name":"New"`}},
 	{op: "get-stages-id", id: "nobody", status: 404},
+	{op: "post-contacts", body: `{"name":"Walk-in"}`, status: 201, event: "contact.created", keep: "walk-in"},
+	{op: "post-leads", body: `{"contact_id":"{walk-in}","title":"Nothing said yet"}`, status: 201, event: "lead.created", keep: "quiet lead"},
+	{op: "post-leads-id-handoff", id: "quiet lead", body: `{"reason":"policy"}`, status: 409, has: []string{`no conversation`}},
 	{op: "get-members", status: 200, has: []string{`"kind":"ai"`, `"provider":"rules"`}},
 	{op: "get-members-id", id: "ai", status: 200, has: []string{`"autonomy":"auto"`}},
 	{op: "get-members-id", id: "nobody", status: 404},
@@ -334,7 +344,7 @@ func newWorld(t *testing.T, h *tandemtest.Hub) *world {
 	} {
 		w.ids[name] = string(id)
 	}
-	w.ids["email"], w.ids["second"] = w.Email, w.second
+	w.ids["email"], w.ids["second"], w.ids["tomorrow"] = w.Email, w.second, time.Now().UTC().AddDate(0, 0, 1).Format(time.RFC3339)
 	return w
 }
 

@@ -185,29 +185,15 @@ func (s leads) Create(ctx context.Context, tx pgx.Tx, l Lead) (Lead, error) {
 	if _, err := s.May(ctx, "write"); err != nil {
 		return l, err
 	}
-	temperature := l.Temperature
-	if l.Temperature == "" {
-		l.Temperature = "cold"
-	}
-	if l.Priority == "" {
-		l.Priority = "normal"
-	}
-	if l.Title != "" {
-		if err := checkLead(&l); err != nil {
-			return l, err
-		}
-	}
 	made, opened, err := s.OpenOrFind(ctx, tx, NewLead{
-		Contact: l.ContactID, Board: l.BoardID, Title: l.Title, Source: l.Source, Value: l.Value, Priority: l.Priority, Tags: l.Tags, Custom: l.Custom,
+		Contact: l.ContactID, Board: l.BoardID, Title: l.Title, Source: l.Source, Value: l.Value, Priority: l.Priority,
+		Temperature: l.Temperature, Tags: l.Tags, Custom: l.Custom,
 	})
 	if err != nil {
 		return made, err
 	}
 	if !opened {
 		return made, tandem.Errorf(tandem.Conflict, "%s already has an open lead on this board: %s.", made.Contact.Name, made.Title)
-	}
-	if temperature != "" && temperature != made.Temperature {
-		return s.SetFields(ctx, tx, made.ID, LeadFields{Temperature: &temperature})
 	}
 	return made, nil
 }
@@ -264,6 +250,14 @@ func (s leads) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawM
 	}
 	if value != nil {
 		return s.SetFields(ctx, tx, id, LeadFields{Value: value})
+	}
+	return s.whole(ctx, tx, id)
+}
+
+// Restore brings an archived lead back. It is Conflict while its contact has another open lead on the board.
+func (s leads) Restore(ctx context.Context, tx pgx.Tx, id tandem.ID) (Lead, error) {
+	if _, err := s.Set.Restore(ctx, tx, id); err != nil {
+		return Lead{}, err
 	}
 	return s.whole(ctx, tx, id)
 }

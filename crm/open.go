@@ -15,15 +15,16 @@ import (
 
 // NewLead is a chance of business as it comes in.
 type NewLead struct {
-	Contact   tandem.ID
-	Board     tandem.ID // empty: BoardName decides
-	BoardName string    // upper or lower case alike; empty: the default board
-	Title     string    // empty: named after the contact
-	Source    string
-	Value     *Money
-	Priority  string // empty means normal
-	Tags      []string
-	Custom    map[string]any
+	Contact     tandem.ID
+	Board       tandem.ID // empty: BoardName decides
+	BoardName   string    // upper or lower case alike; empty: the default board
+	Title       string    // empty: named after the contact
+	Source      string
+	Value       *Money
+	Priority    string // empty means normal
+	Temperature string // empty means cold
+	Tags        []string
+	Custom      map[string]any
 }
 
 const (
@@ -37,9 +38,9 @@ WHERE b.org_id = @org AND CASE
 	ELSE b.kind = 'lead' AND b.is_default END
 ORDER BY b.id LIMIT 1`
 	sqlOpen = `
-INSERT INTO leads (org_id, id, contact_id, board_id, stage_id, title, source, value_minor, currency, priority, tags, custom)
+INSERT INTO leads (org_id, id, contact_id, board_id, stage_id, title, source, value_minor, currency, priority, temperature, tags, custom)
 SELECT @org, @id, c.id, @board, @stage, CASE WHEN @title <> '' THEN @title ELSE left('Enquiry from ' || c.name, 300) END,
-       @source, @minor, @currency, @priority, @tags, @custom
+       @source, @minor, @currency, @priority, @temperature, @tags, @custom
 FROM contacts c WHERE c.org_id = @org AND c.id = @contact
 ON CONFLICT (org_id, board_id, contact_id) WHERE NOT closed AND archived_at IS NULL DO NOTHING`
 	sqlOpenLead = `
@@ -76,7 +77,7 @@ func (s leads) OpenOrFind(ctx context.Context, tx pgx.Tx, in NewLead) (Lead, boo
 		minor, currency := in.Value.columns()
 		tag, err := tx.Exec(ctx, sqlOpen, pgx.StrictNamedArgs{
 			"org": a.Org, "id": id, "contact": in.Contact, "board": board, "stage": stage, "title": in.Title, "source": in.Source,
-			"minor": minor, "currency": currency, "priority": in.Priority, "tags": in.Tags, "custom": in.Custom,
+			"minor": minor, "currency": currency, "priority": in.Priority, "temperature": in.Temperature, "tags": in.Tags, "custom": in.Custom,
 		})
 		if err != nil {
 			return Lead{}, false, fmt.Errorf("open lead: %w", err)
@@ -111,6 +112,12 @@ func (in *NewLead) check() error {
 	}
 	if !priorities[in.Priority] {
 		wrong = append(wrong, tandem.FieldError{Field: "priority", Message: "Choose low, normal, high or urgent."})
+	}
+	if in.Temperature == "" {
+		in.Temperature = "cold"
+	}
+	if !temperatures[in.Temperature] {
+		wrong = append(wrong, tandem.FieldError{Field: "temperature", Message: "Choose cold, warm or hot."})
 	}
 	if len(in.Custom) > maxCustom {
 		wrong = append(wrong, tandem.FieldError{Field: "custom", Message: "There may be at most 100 custom fields."})

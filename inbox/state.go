@@ -13,6 +13,16 @@ import (
 // AI member has not sent are cancelled. The contact's next message opens it again. A
 // colleague's conversation needs the role owner or admin. It needs conversation:claim.
 func Resolve(ctx context.Context, tx pgx.Tx, conv tandem.ID) (Conversation, error) {
+	return closeAs(ctx, tx, conv, StateResolved, "resolved", "resolved the conversation with")
+}
+
+// Spam closes the conversation like Resolve, and for good: the contact's further messages are kept in it, and neither open
+// it nor make an AI member answer. Reopen takes it back.
+func Spam(ctx context.Context, tx pgx.Tx, conv tandem.ID) (Conversation, error) {
+	return closeAs(ctx, tx, conv, StateSpam, "marked_spam", "marked as spam the conversation with")
+}
+
+func closeAs(ctx context.Context, tx pgx.Tx, conv tandem.ID, state, verb, did string) (Conversation, error) {
 	a, err := allowed(ctx, "conversation:claim")
 	if err != nil {
 		return Conversation{}, err
@@ -22,27 +32,32 @@ func Resolve(ctx context.Context, tx pgx.Tx, conv tandem.ID) (Conversation, erro
 		return Conversation{}, err
 	}
 	switch {
-	case h.State == StateResolved:
+	case h.State == state:
 		return getConversation(ctx, tx, a.Org, conv)
-	case h.OwnerID != nil && !h.ownedBy(a.Member) && !leads(a) && (a.Kind != tandem.Human || h.ownedByPerson()):
+	case h.colleagues(a):
 		return Conversation{}, h.taken(ctx, tx)
 	}
 	before, was := h.OwnerID, h.State
-	if err := h.closeHandoff(ctx, tx, HandoffCancelled, a, "resolved"); err != nil {
+	if err := h.closeHandoff(ctx, tx, HandoffCancelled, a, verb); err != nil {
 		return Conversation{}, err
 	}
 	if err := h.cancelMachine(ctx, tx, false); err != nil {
 		return Conversation{}, err
 	}
-	h.State = StateResolved
+	h.State = state
 	if err := h.own(ctx, tx, nil); err != nil {
 		return Conversation{}, err
 	}
-	text := a.Name + " resolved the conversation with " + h.ContactName + "."
-	if err := h.emit(ctx, tx, "resolved", text, tandem.Change{Field: "state", Old: was, New: StateResolved}, ownerChange(before, nil)); err != nil {
+	text := a.Name + " " + did + " " + h.ContactName + "."
+	if err := h.emit(ctx, tx, verb, text, tandem.Change{Field: "state", Old: was, New: state}, ownerChange(before, nil)); err != nil {
 		return Conversation{}, err
 	}
 	return getConversation(ctx, tx, a.Org, conv)
+}
+
+// colleagues reports whether the conversation belongs to somebody from whom a may not take it without saying so.
+func (h *held) colleagues(a tandem.Actor) bool {
+	return h.OwnerID != nil && !h.ownedBy(a.Member) && !leads(a) && (a.Kind != tandem.Human || h.ownedByPerson())
 }
 
 // Reopen puts a waiting, snoozed, resolved or spam conversation back to work. It changes no

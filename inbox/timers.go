@@ -12,6 +12,7 @@ import (
 //
 //	lease       record = conversation: an AI member's worker has not been heard of
 //	handoff     record = handoff: nobody has decided in time
+//	snooze      record = conversation: the time until which it was put aside has come
 //	retry       record = message: the wait after a failed send is over
 //	dispatch    record = message: the process died while sending; nobody knows whether the
 //	            provider took it, so it becomes unknown
@@ -25,6 +26,7 @@ func Timers() map[string]func(ctx context.Context, tx pgx.Tx, record tandem.ID) 
 	return map[string]func(ctx context.Context, tx pgx.Tx, record tandem.ID) error{
 		"lease":      leaseOver,
 		"handoff":    handoffOver,
+		"snooze":     snoozeOver,
 		"retry":      retryNow,
 		"dispatch":   dispatchLost,
 		"redispatch": redispatch,
