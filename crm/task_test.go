@@ -3,6 +3,8 @@ package crm_test
 import (
 	"context"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -136,6 +138,23 @@ func TestRecurringTasksAreFollowedOnce(t *testing.T) {
 			t.Errorf("a cancelled task is followed by %+v", p.Items)
 		}
 	}
+	// However many complete it at once.
+	busy := h.task(`{"title":"Standup","recurrence":"daily","due_at":"2101-03-31T09:00:00Z"}`)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if err := h.try(h.human, func(ctx context.Context, tx pgx.Tx) error {
+				_, err := crm.Tasks.Patch(ctx, tx, busy.ID, []byte(`{"status":"completed"}`), nil)
+				return err
+			}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if p := h.tasks(tandem.Query{Filter: map[string]string{"follows_id": string(busy.ID)}}); len(p.Items) != 1 {
+		t.Errorf("completed by 8 at once: %d followed, want 1", len(p.Items))
+	}
 	// What was long overdue goes on from now, not with every day that was missed.
 	late := h.task(`{"title":"Water","recurrence":"daily","due_at":"2020-01-01T09:00:00Z"}`)
 	h.mustPatch(late.ID, `{"status":"completed"}`)
@@ -232,5 +251,41 @@ func TestReminders(t *testing.T) {
 	const told = "SELECT count(*) FROM events WHERE noun = 'task' AND verb = 'reminded'"
 	if all, mine, other := h.count(told), h.count(told+" AND record_id = $1 AND lead_id = $2 AND actor_kind = 'system'", due.ID, lead.ID), h.count(told+" AND record_id = $1", moved.ID); all != 2 || mine != 1 || other != 1 {
 		t.Errorf("%d reminders, %d of what was due, %d of what was moved; want 2, 1 and 1", all, mine, other)
+	}
+}
+
+// Whose tasks are asked for, and of what, by due time or by age: each is a walk along an index, under row-level security.
+func TestListsOfTasksUseTheirIndexes(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	lead, _ := h.lead(crm.NewLead{Contact: h.contact("ada@example.com", "Ada").ID})
+	for _, o := range []*hub{h, addOrg(t, h.db, "other")} {
+		o.tx(o.sys, func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `
+				INSERT INTO tasks (org_id, id, title, assignee_id, due_at, lead_id)
+				SELECT $1, gen_random_uuid(), 'Task ' || i, CASE WHEN i % 20 = 0 THEN $2::uuid END,
+					CASE WHEN i % 3 > 0 THEN timestamptz '2026-01-01' + i * interval '1 minute' END, CASE WHEN i % 100 = 0 THEN $3::uuid END
+				FROM generate_series(1, 5000) i`, o.org.ID, o.sam.ID, map[bool]*tandem.ID{true: &lead.ID}[o == h])
+			return err
+		})
+	}
+	h.analyze("tasks")
+	for index, q := range map[string]tandem.Query{
+		"tasks_recent": {}, "tasks_due": {Sort: "due_at"},
+		"tasks_assignee": {Sort: "due_at", Filter: map[string]string{"assignee_id": string(h.sam.ID)}},
+		"tasks_lead":     {Filter: map[string]string{"lead_id": string(lead.ID)}},
+	} {
+		for range 2 { // the second page as well
+			var next string
+			plan := h.explain(func(ctx context.Context, tx pgx.Tx) error {
+				p, err := crm.Tasks.List(ctx, tx, q)
+				next = p.Next
+				return err
+			})
+			if !strings.Contains(plan, index) || strings.Contains(plan, "Sort") || strings.Contains(plan, "Seq Scan") {
+				t.Errorf("%+v: the plan is not one walk along %s:\n%s", q, index, plan)
+			}
+			q.Cursor = next
+		}
 	}
 }
