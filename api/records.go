@@ -127,7 +127,7 @@ func (s *server) records(r crm.Resource) {
 			var out recordOutput
 			return &out, s.DB.Read(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
 				if out.Body, err = r.List(ctx, tx, in.asked()); err == nil && in.Fields != "" {
-					out.Body, err = only(out.Body, r.Row, in.Fields)
+					out.Body, err = only(out.Body, r, in.Fields)
 				}
 				return err
 			})
@@ -232,15 +232,10 @@ func (s *server) writable(r crm.Resource, create bool) *huma.Schema {
 }
 
 // only cuts the items of a page down to fields.
-func only(page any, row reflect.Type, fields string) (any, error) {
+func only(page any, r crm.Resource, fields string) (any, error) {
 	names := strings.Split(fields, ",")
-	known := map[string]bool{}
-	for _, f := range reflect.VisibleFields(row) {
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		known[name] = name != "" && name != "-"
-	}
 	for _, n := range names {
-		if !known[n] {
+		if !r.Shows(n) {
 			return nil, tandem.InvalidFields(tandem.FieldError{Field: "fields", Message: "A record of this kind has no field " + strconv.Quote(n) + "."})
 		}
 	}

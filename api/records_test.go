@@ -21,6 +21,7 @@ var samples = map[string]sample{
 	"call":        {`{"lead_id":"{lead}","direction":"outbound","outcome":"connected","started_at":"2026-11-30T15:04:05Z","duration_seconds":240}`, `{"notes":"She wants two racks"}`, `{"lead_id":"{lead}","direction":"outbound","outcome":"connected","started_at":"2026-11-30T15:04:05Z","recording_url":"http://example.com"}`},
 	"lead_source": {`{"name":"Trade fair","kind":"other","channel_id":"{chat}","cost_minor":1250,"currency":"EUR"}`, `{"active":false}`, `{"name":"Trade fair","kind":"other","cost_minor":1}`},
 	"tag":         {`{"name":"VIP","record_type":"lead","color":"#2F6FED"}`, `{"color":null}`, `{"name":"VIP","record_type":"task"}`},
+	"saved_view":  {`{"name":"Hot leads","record_type":"lead","query":{"filter":{"temperature":"hot"},"where":{"or":[{"field":"assignee_id","value":"{colleague}"},{"field":"value","op":"gte","value":"100000"}]},"sort":"-value","fields":["title","value"]},"shared":true,"position":1}`, `{"query":{"filter":{"contact_id":"{contact}"}}}`, `{"name":"Hot leads","record_type":"lead","query":{"sort":"nonsense"}}`},
 }
 
 // recordScenarios are what every kind of record has to do.

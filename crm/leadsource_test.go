@@ -83,6 +83,9 @@ func TestLeadSourcesAreCheckedAndNamedOnce(t *testing.T) {
 	if _, err = add(`{"name":"trade fair","kind":"other"}`); err != nil {
 		t.Errorf("the name of an archived source: %v", err)
 	}
-	err = h.try(h.human, func(ctx context.Context, tx pgx.Tx) error { _, err := crm.LeadSources.Restore(ctx, tx, fair.ID); return err })
+	err = h.try(h.human, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := crm.LeadSources.Restore(ctx, tx, fair.ID)
+		return err
+	})
 	want(t, err, tandem.Conflict, "restoring a name that is taken again")
 }

@@ -68,6 +68,14 @@ func resource[T any](s verbs[T]) Resource {
 	return r
 }
 
+// Shows reports whether the records have a field of this name.
+func (r Resource) Shows(field string) bool {
+	return slices.ContainsFunc(reflect.VisibleFields(r.Row), func(f reflect.StructField) bool {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		return name == field && name != "" && name != "-"
+	})
+}
+
 // alsoWriting is s for the method of a record that sets more columns than its clients may: those of names.
 func alsoWriting[T any](s record.Set[T], names ...string) record.Set[T] {
 	s.Fields = slices.Clone(s.Fields)

@@ -12,7 +12,7 @@ var Permissions = []string{
 	"conversation:claim", "conversation:read", "conversation:reply", "conversation:takeover",
 	"dead_letter:read", "dead_letter:write",
 	"handoff:decide", "handoff:request", "inbound:write", "knowledge:read", "knowledge:write",
-	"lead:read", "lead:write", "lead_source:read", "lead_source:write", "member:read", "member:write", "note:read", "note:write", "run:read", "tag:read", "tag:write", "task:read", "task:write",
+	"lead:read", "lead:write", "lead_source:read", "lead_source:write", "member:read", "member:write", "note:read", "note:write", "run:read", "saved_view:read", "saved_view:write", "tag:read", "tag:write", "task:read", "task:write",
 }
 
 // Roles by name. What a role may do is fixed; what an API key may do is its member's

@@ -24,7 +24,7 @@ func (s Set[T]) List(ctx context.Context, tx pgx.Tx, q tandem.Query) (p tandem.P
 	if err != nil {
 		return p, err
 	}
-	where, args, err := s.where(a.Org, q)
+	where, args, err := s.where(a, q)
 	if err != nil {
 		return p, err
 	}
@@ -74,8 +74,8 @@ func (s Set[T]) rows(ctx context.Context, tx pgx.Tx, q tandem.Query, o order, wh
 }
 
 // where is the condition of one list.
-func (s Set[T]) where(org tandem.ID, q tandem.Query) (string, pgx.StrictNamedArgs, error) {
-	c := &conditions{field: s.field, alias: s.alias(), args: pgx.StrictNamedArgs{"org": org}}
+func (s Set[T]) where(a tandem.Actor, q tandem.Query) (string, pgx.StrictNamedArgs, error) {
+	c := &conditions{field: s.field, alias: s.alias(), args: s.args(a)}
 	sql := s.scope()
 	for _, w := range c.plain(s.Fields, q.Filter) {
 		sql += " AND " + c.one(w)

@@ -44,6 +44,7 @@ type Set[T any] struct {
 	Fields     []Field
 	Search     []string // columns, with alias, whose beginning Query.Search is compared with; empty: no search
 	Archivable bool     // the table has archived_at, and archived rows are hidden
+	Scope      string   // what more a row must be to be seen, such as " AND owner_id = @me" with the actor's member id; empty: nothing
 	Label      string   // the db tag whose value names a record to a person, such as "name"
 	Word       string   // how a sentence calls a record, such as "knowledge document"; empty: Noun
 	Lead       string   // the db tag of the lead that a record's events belong to; empty: none
@@ -155,7 +156,16 @@ func (s Set[T]) scope() string {
 	if s.Archivable {
 		where += " AND " + s.alias() + ".archived_at IS NULL"
 	}
-	return where
+	return where + s.Scope
+}
+
+// args are the arguments of scope.
+func (s Set[T]) args(a tandem.Actor) pgx.StrictNamedArgs {
+	args := pgx.StrictNamedArgs{"org": a.Org}
+	if strings.Contains(s.Scope, "@me") {
+		args["me"] = a.Member.Ptr()
+	}
+	return args
 }
 
 func (s Set[T]) notFound() error {
@@ -177,7 +187,7 @@ func (s Set[T]) Get(ctx context.Context, tx pgx.Tx, id tandem.ID) (v T, err erro
 	if err != nil {
 		return v, err
 	}
-	return s.load(ctx, tx, a.Org, id, s.scope(), "")
+	return s.load(ctx, tx, a, id, "")
 }
 
 // Load is Get without the question for permission, for methods that have asked their own.
@@ -191,15 +201,17 @@ func (s Set[T]) Load(ctx context.Context, tx pgx.Tx, id tandem.ID, lock bool) (v
 	if lock {
 		tail = " FOR NO KEY UPDATE OF " + s.alias()
 	}
-	return s.load(ctx, tx, a.Org, id, s.scope(), tail)
+	return s.load(ctx, tx, a, id, tail)
 }
 
-func (s Set[T]) load(ctx context.Context, tx pgx.Tx, org, id tandem.ID, scope, tail string) (v T, err error) {
+func (s Set[T]) load(ctx context.Context, tx pgx.Tx, a tandem.Actor, id tandem.ID, tail string) (v T, err error) {
 	if _, err := tandem.ParseID(string(id)); err != nil {
 		return v, s.notFound()
 	}
-	sql := s.head() + scope + " AND " + s.alias() + ".id = @id" + tail
-	rows, err := tx.Query(ctx, sql, pgx.StrictNamedArgs{"org": org, "id": id})
+	sql := s.head() + s.scope() + " AND " + s.alias() + ".id = @id" + tail
+	args := s.args(a)
+	args["id"] = id
+	rows, err := tx.Query(ctx, sql, args)
 	if err != nil {
 		return v, fmt.Errorf("get %s: %w", s.Noun, err)
 	}

@@ -56,7 +56,7 @@ func (s Set[T]) Create(ctx context.Context, tx pgx.Tx, v T) (T, error) {
 	if _, err := tx.Exec(ctx, sql, args); err != nil {
 		return v, s.explain("create", err)
 	}
-	made, err := s.load(ctx, tx, a.Org, id, s.scope(), "")
+	made, err := s.load(ctx, tx, a, id, "")
 	if err != nil {
 		return v, err
 	}
@@ -118,7 +118,7 @@ func (s Set[T]) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.Raw
 	if _, err := tx.Exec(ctx, sql, args); err != nil {
 		return old, s.explain("update", err)
 	}
-	if v, err = s.load(ctx, tx, a.Org, id, s.scope(), ""); err != nil {
+	if v, err = s.load(ctx, tx, a, id, ""); err != nil {
 		return old, err
 	}
 	return v, s.emit(ctx, tx, a, "updated", &v, changes, "changed the "+strings.Join(names, ", ")+" of the "+s.word()+s.name(&v))
@@ -159,12 +159,14 @@ func (s Set[T]) Restore(ctx context.Context, tx pgx.Tx, id tandem.ID) (v T, err 
 	if _, err := tandem.ParseID(string(id)); err != nil {
 		return v, s.notFound()
 	}
-	sql := "UPDATE " + s.Table + " SET archived_at = NULL" + s.touch() + " WHERE org_id = @org_id AND id = @id AND archived_at IS NOT NULL"
-	tag, err := tx.Exec(ctx, sql, pgx.StrictNamedArgs{"org_id": a.Org, "id": id})
+	sql := "UPDATE " + s.Table + " SET archived_at = NULL" + s.touch() + " WHERE org_id = @org AND id = @id AND archived_at IS NOT NULL" + s.Scope
+	args := s.args(a)
+	args["id"] = id
+	tag, err := tx.Exec(ctx, sql, args)
 	if err != nil {
 		return v, s.explain("restore", err)
 	}
-	if v, err = s.load(ctx, tx, a.Org, id, s.scope(), ""); err != nil || tag.RowsAffected() == 0 {
+	if v, err = s.load(ctx, tx, a, id, ""); err != nil || tag.RowsAffected() == 0 {
 		return v, err
 	}
 	return v, s.emit(ctx, tx, a, "restored", &v, nil, "restored the "+s.word()+s.name(&v))
