@@ -69,9 +69,15 @@ func checkLeadSource(s *LeadSource) error {
 
 // firstSources is what a new organization begins with; the migration that made the table gave the same to those before.
 var firstSources = []LeadSource{
-	{Name: "Website chat", Kind: "webchat"}, {Name: "Web form", Kind: "webhook"}, {Name: "Email", Kind: "email"},
-	{Name: "WhatsApp", Kind: "whatsapp"}, {Name: "Import", Kind: "import"}, {Name: "Entered by hand", Kind: "manual"},
-	{Name: "Referral", Kind: "referral"}, {Name: "Advertisement", Kind: "ad"}, {Name: "Other", Kind: "other"},
+	{Name: "Website chat", Kind: "webchat"},
+	{Name: "Web form", Kind: "webhook"},
+	{Name: "Email", Kind: "email"},
+	{Name: "WhatsApp", Kind: "whatsapp"},
+	{Name: "Import", Kind: "import"},
+	{Name: "Entered by hand", Kind: "manual"},
+	{Name: "Referral", Kind: "referral"},
+	{Name: "Advertisement", Kind: "ad"},
+	{Name: "Other", Kind: "other"},
 }
 
 // SeedLeadSources makes the lead sources that an organization begins with, one of each kind.
