@@ -43,7 +43,7 @@ func main() {
 	flags := flag.NewFlagSet(command, flag.ExitOnError)
 	flags.Uint64Var(&o.seed, "seed", 0, "seed of every random choice; 0 chooses one")
 	flags.StringVar(&only, "only", "", "goal ids, or names of mutants, with commas between them")
-	flags.DurationVar(&o.within, "within", 40*time.Minute, "the mutants are left out when they do not fit into this time")
+	flags.DurationVar(&o.within, "within", 58*time.Minute, "the mutants are left out when they do not fit into this time")
 	flags.IntVar(&o.lanes, "lanes", 2, "mutants tried at the same time")
 	flags.StringVar(&o.dir, "out", "bin", "folder for prove.json, prove.md and mutants.json")
 	flags.StringVar(&o.file, "promises", "docs/promises.md", "the page that shows the figures")
