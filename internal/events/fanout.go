@@ -28,8 +28,17 @@ type Fanout struct {
 	shut bool
 }
 
-// watcher is one reader. Its notes are shared with the others: an idle reader keeps room for pointers only.
-type watcher struct{ ch chan *Note }
+// watcher is one reader. Its notes are shared with the others: an idle reader keeps room for pointers only, and few.
+// What a burst brings beyond that waits in spill, from where pump hands it on.
+type watcher struct {
+	ch      chan *Note
+	spill   []*Note
+	pumping bool          // pump runs, and alone sends and closes
+	gone    chan struct{} // closed when the reader has left
+}
+
+// spillFactor is by how much a burst may exceed a reader's buffer.
+const spillFactor = 16
 
 // NewFanout starts to listen, with the bus's Listen, to ev.> and sig.>.
 func NewFanout(listen func(subject string, fn func(subject string, body []byte)) (stop func(), err error)) (*Fanout, error) {
@@ -45,11 +54,11 @@ func NewFanout(listen func(subject string, fn func(subject string, body []byte))
 }
 
 // Subscribe returns a channel of org's notes that holds at most buffer of them (at least 2), and
-// a function that ends it and closes the channel. A reader that is too slow loses all that it
-// has not read and gets one note with Lost set in its place; so does everybody after the
-// connection to the bus was away. Nobody ever waits for a reader. A note is shared by its readers: do not change it.
+// a function that ends it and closes the channel. Behind it a burst of sixteen times as many may
+// wait. A reader that is too slow for that loses what it has not read and gets one note with Lost
+// set in its place; so does everybody after the connection to the bus was away. Nobody ever waits for a reader. A note is shared by its readers: do not change it.
 func (f *Fanout) Subscribe(org tandem.ID, buffer int) (<-chan *Note, func()) {
-	w := &watcher{ch: make(chan *Note, max(buffer, 2))}
+	w := &watcher{ch: make(chan *Note, max(buffer, 2)), gone: make(chan struct{})}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.shut {
@@ -70,7 +79,65 @@ func (f *Fanout) Subscribe(org tandem.ID, buffer int) (<-chan *Note, func()) {
 		if len(f.orgs[org]) == 0 {
 			delete(f.orgs, org)
 		}
+		w.leave()
+	}
+}
+
+// leave ends the reader's notes. f.mu is held.
+func (w *watcher) leave() {
+	close(w.gone)
+	if !w.pumping {
 		close(w.ch)
+	}
+}
+
+func (w *watcher) left() bool {
+	select {
+	case <-w.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// pass gives the reader a note, now or by pump, in order. f.mu is held.
+func (f *Fanout) pass(w *watcher, n *Note) {
+	switch {
+	case w.pumping && len(w.spill) >= spillFactor*cap(w.ch):
+		w.overflow()
+		w.spill = append(w.spill, n)
+	case w.pumping:
+		w.spill = append(w.spill, n)
+	default:
+		select {
+		case w.ch <- n:
+		default:
+			w.spill, w.pumping = append(w.spill, n), true
+			go f.pump(w)
+		}
+	}
+}
+
+// pump hands on what spilled until nothing is left of it.
+func (f *Fanout) pump(w *watcher) {
+	for {
+		f.mu.Lock()
+		batch := w.spill
+		w.spill = nil
+		w.pumping = len(batch) > 0
+		if w.left() && !w.pumping {
+			close(w.ch) // leave has left it to us
+		}
+		f.mu.Unlock()
+		if len(batch) == 0 {
+			return
+		}
+		for _, n := range batch {
+			select {
+			case w.ch <- n: // nobody else sends while pumping is set
+			case <-w.gone:
+			}
+		}
 	}
 }
 
@@ -105,26 +172,25 @@ func (f *Fanout) hear(subject string, body []byte) {
 		}
 	}
 	for w := range ws {
-		select {
-		case w.ch <- n:
-		default:
-			w.overflow()
-			w.ch <- n // there is room: only hear sends, under f.mu
-		}
+		f.pass(w, n)
 	}
 }
 
 var lost = Note{Lost: true}
 
-// overflow throws away what the reader has not read and says so.
+// overflow throws away what the reader has not read, but for what pump has handed on or is about to, and says so behind
+// that. f.mu is held.
 func (w *watcher) overflow() {
-	for {
+	if w.pumping {
+		w.spill = []*Note{&lost}
+		return
+	}
+	for drained := false; !drained; {
 		select {
 		case <-w.ch:
-			continue
 		default:
+			drained = true
 		}
-		break
 	}
 	w.ch <- &lost
 }
@@ -139,7 +205,7 @@ func (f *Fanout) Close() error {
 	f.shut = true
 	for org, ws := range f.orgs {
 		for w := range ws {
-			close(w.ch)
+			w.leave()
 		}
 		delete(f.orgs, org)
 	}

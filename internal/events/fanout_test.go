@@ -2,6 +2,7 @@ package events
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/tandemhq/tandem"
@@ -33,24 +34,40 @@ func TestFanout(t *testing.T) {
 		t.Errorf("note %+v", n)
 	}
 
-	// Nobody reads while more comes than fits.
-	for i := range 20 {
+	// A burst waits, in order.
+	const burst = 8 * spillFactor
+	for i := range burst {
 		f.hear("sig."+string(org)+".n", fmt.Append(nil, i))
 	}
-	first := <-notes
-	if !first.Lost {
-		t.Errorf("first note after an overflow: %+v", first)
+	for i := range burst {
+		if n := <-notes; n.Lost || string(n.Body) != fmt.Sprint(i) {
+			t.Fatalf("note %d of a burst is %+v", i, n)
+		}
 	}
-	last := ""
-	for len(notes) > 0 {
+
+	// Nobody reads while more comes than fits, however much more.
+	const flood = 50 * burst
+	for i := range flood {
+		f.hear("sig."+string(org)+".n", fmt.Append(nil, i))
+	}
+	told, last := 0, -1
+	for last != flood-1 {
 		n := <-notes
 		if n.Lost {
-			t.Error("told twice")
+			told++
+			continue
 		}
-		last = string(n.Body)
+		at, err := strconv.Atoi(string(n.Body))
+		if err != nil || at <= last {
+			t.Fatalf("note %q after %d", n.Body, last)
+		}
+		if at > last+1 && told == 0 {
+			t.Fatalf("note %d after %d, and nothing said that some are lost", at, last)
+		}
+		last = at
 	}
-	if last != "19" {
-		t.Errorf("the newest note is %q", last)
+	if told == 0 {
+		t.Error("nothing was lost in a flood: this proves nothing")
 	}
 	f.hear("", nil) // the connection was away
 	if n := <-notes; !n.Lost {
@@ -64,8 +81,13 @@ func TestFanout(t *testing.T) {
 	if len(notes) != 0 {
 		t.Error("nonsense was passed on")
 	}
+	for i := range burst { // a reader leaves in the middle of a burst
+		f.hear("sig."+string(org)+".n", fmt.Append(nil, i))
+	}
 	stop()
 	stop()
+	for range notes { // what waits in the channel; then it is closed
+	}
 	if _, open := <-notes; open {
 		t.Error("not closed")
 	}
