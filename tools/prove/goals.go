@@ -61,7 +61,7 @@ var goals = []Goal{
 		asRoot(proving("faults", `^TestBusDeletedUnderneath$`, 5*time.Minute)),
 	}},
 	{"REL-6", "200 workers frozen for twice their lease: another takes over, 0 stale writes, 0 stale sends", []Test{
-		proving("road", `^TestFrozenWorkers$`, 5*time.Minute), asRoot(proving("faults", `^TestFrozenProcess$`, 5*time.Minute)),
+		proving("road", `^TestFrozenWorkers$`, 8*time.Minute), asRoot(proving("faults", `^TestFrozenProcess$`, 5*time.Minute)),
 	}},
 	{"REL-7", "1,000 sends, 20 % cut after the receiver took them: 0 doubled, every doubtful one shown as unknown within 5 s (10 s after a restart)", []Test{
 		in("inbox", `^TestAmbiguousMails$|^TestDeadProcessHoldsNothing$`), proving("road", `^TestAmbiguousSends$`, 5*time.Minute),
