@@ -33,6 +33,9 @@ type Drain struct {
 	toSeal   []outboxRow // published, waiting for others to be sealed with
 	since    time.Time   // when the first of them was published
 	unsealed bool        // a seal failed, so that the next reconciliation looks for it
+
+	releasing bool  // rows that are done are still to be let go of
+	released  int64 // up to which row they have been looked for
 }
 
 const (
@@ -121,6 +124,9 @@ func (d *Drain) lead(ctx context.Context) error {
 		if len(d.toSeal) > 0 {
 			next = max(0, min(next, time.Until(d.since.Add(sealEvery))))
 		}
+		if d.releasing {
+			next = 0
+		}
 		t := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
@@ -142,6 +148,7 @@ func (d *Drain) pass(ctx context.Context, reconciled *time.Time) error {
 		}
 		n, err := d.batch(ctx)
 		d.sealDue(ctx, false)
+		d.letGo(ctx)
 		if err != nil || n < busyBatch {
 			return err
 		}
@@ -266,6 +273,19 @@ func (d *Drain) refuse(ctx context.Context, r outboxRow, cause error) error {
 		_, err = tx.Exec(ctx, "DELETE FROM outbox WHERE id = $1", r.ID)
 		return wrap(err, "let go of a refused row")
 	})
+}
+
+// letGo releases some of what is done, while a reconciliation has left something to release.
+func (d *Drain) letGo(ctx context.Context) {
+	if !d.releasing {
+		return
+	}
+	if err := d.release(ctx); err != nil {
+		d.releasing = false // the next reconciliation looks again
+		if ctx.Err() == nil {
+			d.Logger.WarnContext(ctx, "what is done stays in the outbox for now", "err", err)
+		}
+	}
 }
 
 // sealDue seals published events when there are many, when the first has waited for long enough, or now.

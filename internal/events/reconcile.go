@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	releaseBatch  = 2000
+	releaseBatch  = 500
 	keepProcessed = 7 * 24 * time.Hour // longer than any message lives on the bus
 	forgetBatch   = 5000
 )
@@ -33,8 +33,15 @@ func (d *Drain) reconcile(ctx context.Context) error {
 		}
 		d.unsealed = err != nil
 	}
-	if err := d.release(ctx); err != nil {
-		return err
+	// A stream that is as we know it needs nothing again, so what is done may go between two passes, some at a time:
+	// nobody waits for it. Otherwise all of it goes first, so that nothing that is done is published again.
+	d.releasing, d.released = true, 0
+	if !st.Epoch.Equal(d.highest.Epoch) || st.Last < d.highest.Seq {
+		for d.releasing {
+			if err := d.release(ctx); err != nil {
+				return err
+			}
+		}
 	}
 	lost, err := d.unpublish(ctx, st.Epoch, st.Last+1, st.First)
 	if err != nil {
@@ -115,7 +122,8 @@ const releaseSQL = `
 	DELETE FROM outbox o WHERE o.id = ANY(@ids)
 	  AND (o.topic = 'out' OR EXISTS (SELECT FROM event_seals s WHERE s.org_id = o.org_id AND s.event_id = o.msg_id))`
 
-// release deletes the rows that are done.
+// release deletes some of the rows that are done, behind where the last call stopped, and ends releasing when it has seen
+// all of them.
 func (d *Drain) release(ctx context.Context) error {
 	consumers, patterns := []string{}, []string{}
 	for _, s := range d.Consumers {
@@ -123,29 +131,26 @@ func (d *Drain) release(ctx context.Context) error {
 			consumers, patterns = append(consumers, s.Name), append(patterns, likePattern(t))
 		}
 	}
-	for after := int64(0); ; {
-		rows, err := readOutbox(ctx, d.DB, doneSQL, pgx.StrictNamedArgs{"after": after, "consumers": consumers, "patterns": patterns, "limit": releaseBatch})
+	rows, err := readOutbox(ctx, d.DB, doneSQL, pgx.StrictNamedArgs{"after": d.released, "consumers": consumers, "patterns": patterns, "limit": releaseBatch})
+	if err != nil {
+		return fmt.Errorf("find done outbox rows: %w", err)
+	}
+	perOrg := map[tandem.ID][]int64{}
+	for _, r := range rows {
+		perOrg[r.OrgID] = append(perOrg[r.OrgID], r.ID)
+		d.released = r.ID
+	}
+	for org, ids := range perOrg {
+		err := d.DB.Tx(systemOf(ctx, org), func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, releaseSQL, pgx.StrictNamedArgs{"ids": ids})
+			return err
+		})
 		if err != nil {
-			return fmt.Errorf("find done outbox rows: %w", err)
-		}
-		perOrg := map[tandem.ID][]int64{}
-		for _, r := range rows {
-			perOrg[r.OrgID] = append(perOrg[r.OrgID], r.ID)
-			after = r.ID
-		}
-		for org, ids := range perOrg {
-			err := d.DB.Tx(systemOf(ctx, org), func(ctx context.Context, tx pgx.Tx) error {
-				_, err := tx.Exec(ctx, releaseSQL, pgx.StrictNamedArgs{"ids": ids})
-				return err
-			})
-			if err != nil {
-				return fmt.Errorf("delete done outbox rows: %w", err)
-			}
-		}
-		if len(rows) < releaseBatch {
-			return nil
+			return fmt.Errorf("delete done outbox rows: %w", err)
 		}
 	}
+	d.releasing = len(rows) == releaseBatch
+	return nil
 }
 
 // The memory of a message is kept for as long as the message may come again.
