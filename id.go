@@ -40,7 +40,7 @@ func NewIDAt(t time.Time) ID {
 // Anything else is NotFound, because no row can have such a name.
 func ParseID(s string) (ID, error) {
 	if len(s) != 36 {
-		return "", Errorf(NotFound, "There is nothing with the id %q.", clip(s, 40))
+		return "", Errorf(NotFound, "There is nothing with the id %q.", Clip(s, 40))
 	}
 	for i := range len(s) {
 		c := s[i]
@@ -75,9 +75,10 @@ func Deref(p *ID) ID {
 	return *p
 }
 
-func clip(s string, n int) string {
-	if len(s) <= n {
-		return s
+// Clip is s, or its first n characters and an ellipsis when it has more: a hostile text fills no answer and no event.
+func Clip(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n]) + "…"
 	}
-	return s[:n] + "…"
+	return s
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -45,8 +46,14 @@ func (s *server) bulk(r crm.Resource) {
 				return bulkOutput{}, tandem.InvalidFields(tandem.FieldError{Field: "ids", Message: "Name each record once."})
 			}
 			out := bulkOutput{Results: make([]bulkResult, len(in.Body.IDs))}
-			for i, id := range in.Body.IDs {
-				res, err := oneOfBulk(ctx, tx, r, in, tandem.ID(id))
+			order := make([]int, len(in.Body.IDs))
+			for i := range order {
+				order[i] = i
+			}
+			// In the order of the ids, so that two bulk changes of the same records wait for each other instead of locking up.
+			slices.SortFunc(order, func(a, b int) int { return strings.Compare(in.Body.IDs[a], in.Body.IDs[b]) })
+			for _, i := range order {
+				res, err := oneOfBulk(ctx, tx, r, in, tandem.ID(in.Body.IDs[i]))
 				if err != nil {
 					return out, err
 				}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/jackc/pgx/v5"
@@ -54,6 +55,9 @@ func once[O any](ctx context.Context, tx pgx.Tx, in any, do func() (O, error)) (
 	per, ok := ctx.Value(onceKey{}).(oncePer)
 	if !ok {
 		return do()
+	}
+	if utf8.RuneCountInString(per.key) > maxIdempotencyKey {
+		return out, tandem.InvalidFields(tandem.FieldError{Field: idempotencyKey, Message: "A key has at most 200 characters."})
 	}
 	a, err := tandem.ActorFrom(ctx)
 	if err != nil {

@@ -1,10 +1,16 @@
 package api_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"maps"
+	"net/http"
+	"reflect"
 	"strings"
+	"testing"
 
 	"github.com/tandemhq/tandem/crm"
+	"github.com/tandemhq/tandem/internal/tandemtest"
 )
 
 // sample is what the tests write of a record: a body that makes one, one that changes it, and one that is wrong. In all of
@@ -91,3 +97,34 @@ func recordBodies() map[string]string {
 
 // foreignNames aims a sample at another organization.
 var foreignNames = strings.NewReplacer("{contact}", "FOREIGN", "{lead}", "FOREIGN", "{account}", "FOREIGN", "{colleague}", "FOREIGN", "{board}", "FOREIGN", "{stage}", "FOREIGN", "{conversation}", "FOREIGN", "{chat}", "FOREIGN")
+
+// A POST under a key is answered the same again, to the last digit; a key that is too long is refused before anything is
+// done.
+func TestTheSameAnswerAgain(t *testing.T) {
+	t.Parallel()
+	h := tandemtest.Start(t, nil)
+	o := h.NewOrg("again")
+	var contact struct{ ID string }
+	h.Want(http.StatusCreated, http.MethodPost, "/api/v1/contacts", o.Key, `{"name":"Ada"}`).Into(t, &contact)
+	body := `{"contact_id":"` + contact.ID + `","title":"A big one","value":{"minor":9007199254740993,"currency":"EUR"}}`
+	first := h.Want(http.StatusCreated, http.MethodPost, "/api/v1/leads", o.Key, body, "Idempotency-Key", "big")
+	again := h.Want(http.StatusCreated, http.MethodPost, "/api/v1/leads", o.Key, body, "Idempotency-Key", "big")
+	var was, is any
+	for b, to := range map[*tandemtest.Answer]*any{&first: &was, &again: &is} {
+		d := json.NewDecoder(bytes.NewReader(b.Body))
+		d.UseNumber()
+		if err := d.Decode(to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !reflect.DeepEqual(was, is) || first.Header.Get("ETag") == "" || first.Header.Get("ETag") != again.Header.Get("ETag") {
+		t.Errorf("first %s %s\nagain %s %s", first.Header.Get("ETag"), first.Body, again.Header.Get("ETag"), again.Body)
+	}
+	long := h.Do(http.MethodPost, "/api/v1/contacts", o.Key, `{"name":"Grace"}`, "Idempotency-Key", strings.Repeat("k", 201))
+	if long.Status != http.StatusUnprocessableEntity || !strings.Contains(string(long.Body), `"field":"Idempotency-Key"`) {
+		t.Errorf("a key of 201 characters: %d %s", long.Status, long.Body)
+	}
+	if got := h.Want(http.StatusOK, http.MethodGet, "/api/v1/contacts?search=Grace", o.Key, nil); strings.Contains(string(got.Body), "Grace") {
+		t.Errorf("a refused request added a contact: %s", got.Body)
+	}
+}

@@ -142,7 +142,7 @@ func (s leads) SetQualification(ctx context.Context, tx pgx.Tx, lead tandem.ID, 
 	if had {
 		was = old.Value
 	}
-	if err := emitLead(ctx, tx, lead, "qualified", a.Name+" noted the "+q.Field+": "+clip(q.Value, 200), tandem.Change{Field: q.Field, Old: was, New: q.Value}); err != nil {
+	if err := emitLead(ctx, tx, lead, "qualified", a.Name+" noted the "+q.Field+": "+tandem.Clip(q.Value, 200), tandem.Change{Field: q.Field, Old: was, New: q.Value}); err != nil {
 		return q, err
 	}
 	known, err := s.whole(ctx, tx, lead)
@@ -183,11 +183,4 @@ func (q Qualification) says(other Qualification, author tandem.ID) bool {
 	}
 	return q.Value == other.Value && float32(q.Confidence) == float32(other.Confidence) && q.Quote == other.Quote &&
 		tandem.Deref(q.MessageID) == tandem.Deref(other.MessageID) && by == author
-}
-
-func clip(s string, n int) string {
-	if r := []rune(s); len(r) > n {
-		return string(r[:n]) + "…"
-	}
-	return s
 }

@@ -29,7 +29,7 @@ type Resource struct {
 
 // verbs is what every record.Set has; a set that does more of something shadows the verb.
 type verbs[T any] interface {
-	record.Any
+	Info() record.Info
 	List(ctx context.Context, tx pgx.Tx, q tandem.Query) (tandem.Page[T], error)
 	Get(ctx context.Context, tx pgx.Tx, id tandem.ID) (T, error)
 	New(raw json.RawMessage) (T, error)

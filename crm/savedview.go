@@ -121,7 +121,7 @@ func (v *SavedView) try(ctx context.Context, tx pgx.Tx) error {
 	}
 	for _, f := range v.Query.Fields {
 		if !All[i].Shows(f) {
-			return tandem.InvalidFields(tandem.FieldError{Field: "query.fields", Message: "A record of this kind has no field " + clip(f, 40) + "."})
+			return tandem.InvalidFields(tandem.FieldError{Field: "query.fields", Message: "A record of this kind has no field " + tandem.Clip(f, 40) + "."})
 		}
 	}
 	_, err := All[i].List(ctx, tx, tandem.Query{Filter: v.Query.Filter, Where: v.Query.Where, Sort: v.Query.Sort, Limit: 1})

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/tandemhq/tandem"
 )
 
 // custom reads the sender's own fields: texts, numbers, booleans and lists of these.
@@ -26,7 +28,7 @@ func (p *parser) custom(f fields) map[string]any {
 	}
 	out := make(map[string]any, len(in))
 	for name, value := range in {
-		field := "custom." + clip(name)
+		field := "custom." + tandem.Clip(name, MaxTag)
 		if n := utf8.RuneCountInString(name); n == 0 || n > MaxTag || strings.IndexByte(name, 0) >= 0 {
 			p.bad(field, "A field's name has 1 to 60 characters.")
 			continue
@@ -84,11 +86,3 @@ func (p *parser) scalar(raw json.RawMessage, field string) (any, bool) {
 }
 
 func index(field string, i int) string { return field + "[" + strconv.Itoa(i) + "]" }
-
-// clip keeps a hostile field name from filling the answer.
-func clip(name string) string {
-	if utf8.RuneCountInString(name) <= MaxTag {
-		return name
-	}
-	return string([]rune(name)[:MaxTag]) + "…"
-}

@@ -148,7 +148,7 @@ func (p *parser) rest(f fields, path string) {
 			p.bad(path+"…", "There are more fields that Tandem does not know.")
 			return
 		}
-		p.bad(path+clip(name), "Tandem does not know this field. Put your own fields into custom.")
+		p.bad(path+tandem.Clip(name, MaxTag), "Tandem does not know this field. Put your own fields into custom.")
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -338,6 +339,24 @@ func isClosed(err error) bool {
 func IsUnique(err error, constraint string) bool {
 	var pe *pgconn.PgError
 	return errors.As(err, &pe) && pe.Code == "23505" && (constraint == "" || pe.ConstraintName == constraint)
+}
+
+// Refusal gives a constraint's refusal of a record, which people call by word, its kind: a value that is taken is
+// Conflict, a reference to nothing and a value that no column takes are Invalid. Other errors stay as they are.
+func Refusal(err error, word string) error {
+	var pe *pgconn.PgError
+	if !errors.As(err, &pe) {
+		return err
+	}
+	switch {
+	case pe.Code == "23505":
+		return tandem.Wrap(tandem.Conflict, err, "There is already a %s like this.", word)
+	case pe.Code == "23503":
+		return tandem.Wrap(tandem.Invalid, err, "The %s names something that does not exist.", word)
+	case pe.Code == "23502" || pe.Code == "23514" || strings.HasPrefix(pe.Code, "22"): // NULL, CHECK, and data no column takes
+		return tandem.Wrap(tandem.Invalid, err, "The %s has a value that is not allowed.", word)
+	}
+	return err
 }
 
 // NoRows reports whether err says that a query for one row found none.

@@ -3,7 +3,6 @@ package record
 import (
 	"cmp"
 	"errors"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,12 +26,8 @@ const (
 	Bool
 	// Int is a whole number.
 	Int
-	// Number is a decimal number.
-	Number
 	// Time is a moment as RFC 3339 writes it.
 	Time
-	// Date is a day, such as 2026-11-30.
-	Date
 	// Texts is a list of texts; has finds one of them.
 	Texts
 )
@@ -50,14 +45,12 @@ const (
 )
 
 var kinds = map[Type]kind{
-	Text:   {"text", "eq ne in has null", nil, ""},
-	ID:     {"uuid", equality, readID, "This must be an id."},
-	Bool:   {"boolean", equality, readBool, "This must be true or false."},
-	Int:    {"bigint", ordering, readInt, "This must be a whole number."},
-	Number: {"numeric", ordering, readNumber, "This must be a number."},
-	Time:   {"timestamptz", ordering, readTime, "This must be a time such as 2026-11-30T15:04:05Z."},
-	Date:   {"date", ordering, readDate, "This must be a day such as 2026-11-30."},
-	Texts:  {"text", "has null", nil, ""},
+	Text:  {"text", "eq ne in has null", nil, ""},
+	ID:    {"uuid", equality, func(s string) error { _, err := tandem.ParseID(s); return err }, "This must be an id."},
+	Bool:  {"boolean", equality, readBool, "This must be true or false."},
+	Int:   {"bigint", ordering, func(s string) error { _, err := strconv.ParseInt(s, 10, 64); return err }, "This must be a whole number."},
+	Time:  {"timestamptz", ordering, readTime, "This must be a time such as 2026-11-30T15:04:05Z."},
+	Texts: {"text", "has null", nil, ""},
 }
 
 var comparison = map[string]string{"eq": " = ", "ne": " IS DISTINCT FROM ", "lt": " < ", "lte": " <= ", "gt": " > ", "gte": " >= "}
@@ -78,23 +71,10 @@ type conditions struct {
 	n     int
 }
 
-// plain lists a query's simple filters in declared order, so that one list has one text, which the server prepares once.
-func (c *conditions) plain(fields []Field, filter map[string]string) (all []tandem.Where) {
-	for name := range filter {
-		if f, ok := c.field(name); !ok || !f.Filter {
-			c.refuse(name, "A list of this kind cannot be filtered by this field.")
-		}
-	}
-	for _, f := range fields {
-		if text := filter[f.Name]; f.Filter && text != "" {
-			all = append(all, tandem.Where{Field: f.Name, Value: text})
-		}
-	}
-	return all
-}
+const notFilter = "A list of this kind cannot be filtered by this field."
 
 func (c *conditions) refuse(field, message string) string {
-	c.wrong = append(c.wrong, tandem.FieldError{Field: clip(field, 40), Message: message})
+	c.wrong = append(c.wrong, tandem.FieldError{Field: tandem.Clip(field, 40), Message: message})
 	return "true"
 }
 
@@ -103,15 +83,13 @@ func (c *conditions) write(w tandem.Where, depth int) string {
 	if c.n++; c.n > maxConditions || depth > maxDepth {
 		return c.refuse("where", "There may be at most 50 conditions, 4 groups deep.")
 	}
-	and, or := len(w.And) > 0, len(w.Or) > 0
-	if one := w.Field != ""; btoi(and)+btoi(or)+btoi(one) != 1 {
-		return c.refuse("where", "Each condition has a field, or a list and, or a list or.")
-	}
-	if !and && !or {
-		return c.one(w)
-	}
 	joint, list := " AND ", w.And
-	if or {
+	switch {
+	case w.Field != "" && len(w.And) == 0 && len(w.Or) == 0:
+		return c.one(w)
+	case w.Field != "" || (len(w.And) > 0) == (len(w.Or) > 0):
+		return c.refuse("where", "Each condition has a field, or a list and, or a list or.")
+	case len(w.Or) > 0:
 		joint, list = " OR ", w.Or
 	}
 	parts := make([]string, len(list))
@@ -121,18 +99,11 @@ func (c *conditions) write(w tandem.Where, depth int) string {
 	return "(" + strings.Join(parts, joint) + ")"
 }
 
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
 // one is the condition on one field.
 func (c *conditions) one(w tandem.Where) string {
 	f, ok := c.field(w.Field)
 	if !ok || !f.Filter {
-		return c.refuse(w.Field, "A list of this kind cannot be filtered by this field.")
+		return c.refuse(w.Field, notFilter)
 	}
 	k, op := kinds[f.Type], cmp.Or(w.Op, "eq")
 	if f.Type == Texts && w.Op == "" {
@@ -186,18 +157,6 @@ func (k kind) wrong(text string) string {
 
 var errRange = errors.New("out of range")
 
-func readID(s string) error { _, err := tandem.ParseID(s); return err }
-
-func readInt(s string) error { _, err := strconv.ParseInt(s, 10, 64); return err }
-
-func readNumber(s string) error {
-	f, err := strconv.ParseFloat(s, 64)
-	if err == nil && (math.IsNaN(f) || math.Abs(f) > 1e300 || strings.ContainsAny(s, "xXpP_")) {
-		return errRange
-	}
-	return err
-}
-
 func readBool(s string) error {
 	if s != "true" && s != "false" {
 		return errRange
@@ -213,8 +172,6 @@ func readTime(s string) error {
 	return err
 }
 
-func readDate(s string) error { _, err := time.Parse(time.DateOnly, s); return err }
-
 func escape(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s)
 }
@@ -225,12 +182,4 @@ func badText(s string) string {
 		return "This has characters that cannot be stored."
 	}
 	return ""
-}
-
-func clip(s string, n int) string {
-	r := []rune(s)
-	if len(r) <= n {
-		return s
-	}
-	return string(r[:n]) + "…"
 }

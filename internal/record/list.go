@@ -1,6 +1,7 @@
 package record
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -55,17 +56,14 @@ func (s Set[T]) rows(ctx context.Context, tx pgx.Tx, q tandem.Query, o order, wh
 		if err != nil {
 			return nil, err
 		}
-		after = " AND (" + o.sql + ", " + s.alias() + ".id) " + o.beyond() + " (@key::" + kinds[o.typ].sql + ", @after)"
+		after = " AND (" + o.sql + ", " + s.alias() + ".id) " + o.after + " (@key::" + kinds[o.typ].sql + ", @after)"
 		args["key"], args["after"] = key, id
 		defer func() { delete(args, "key"); delete(args, "after") }()
 	}
 	// The limit is no argument: with a number the server knows that few rows are wanted and keeps one plan instead of
 	// planning each page anew.
-	sql := s.head() + where + after + " ORDER BY " + o.sql + o.direction() + ", " + s.alias() + ".id" + o.direction() + " LIMIT " + strconv.Itoa(q.Size()+1)
-	rows, err := tx.Query(ctx, sql, args)
-	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", s.Noun, err)
-	}
+	sql := s.head() + where + after + " ORDER BY " + o.sql + o.dir + ", " + s.alias() + ".id" + o.dir + " LIMIT " + strconv.Itoa(q.Size()+1)
+	rows, _ := tx.Query(ctx, sql, args) // CollectRows tells its error
 	items, err := pgx.CollectRows(rows, pgx.RowToStructByName[T])
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", s.Noun, err)
@@ -77,8 +75,15 @@ func (s Set[T]) rows(ctx context.Context, tx pgx.Tx, q tandem.Query, o order, wh
 func (s Set[T]) where(a tandem.Actor, q tandem.Query) (string, pgx.StrictNamedArgs, error) {
 	c := &conditions{field: s.field, alias: s.alias(), args: s.args(a)}
 	sql := s.scope()
-	for _, w := range c.plain(s.Fields, q.Filter) {
-		sql += " AND " + c.one(w)
+	for name := range q.Filter {
+		if f, ok := s.field(name); !ok || !f.Filter {
+			c.refuse(name, notFilter)
+		}
+	}
+	for _, f := range s.Fields { // in declared order: one list has one text, and the server prepares it once
+		if text := q.Filter[f.Name]; f.Filter && text != "" {
+			sql += " AND " + c.one(tandem.Where{Field: f.Name, Value: text})
+		}
 	}
 	if q.Where != nil {
 		sql += " AND " + c.write(*q.Where, 0)
@@ -112,17 +117,14 @@ func (s Set[T]) total(ctx context.Context, tx pgx.Tx, where string, args pgx.Str
 
 // order is what a list is sorted by, and by id where that is the same.
 type order struct {
-	name string // as the query says it
-	sql  string
-	typ  Type
-	desc bool
+	name       string // as the query says it
+	sql        string
+	typ        Type
+	dir, after string // as SQL: the direction, and how what comes later compares
 }
 
 func (s Set[T]) order(sort string) (order, error) {
-	if sort == "" || sort == "-created_at" {
-		return order{"-created_at", s.alias() + ".created_at", Time, true}, nil
-	}
-	name, desc := strings.CutPrefix(sort, "-")
+	name, desc := strings.CutPrefix(cmp.Or(sort, "-created_at"), "-")
 	f, ok := s.field(name)
 	if name == "created_at" {
 		f, ok = Field{Type: Time, Sort: s.alias() + ".created_at"}, true
@@ -130,21 +132,10 @@ func (s Set[T]) order(sort string) (order, error) {
 	if !ok || f.Sort == "" {
 		return order{}, tandem.InvalidFields(tandem.FieldError{Field: "sort", Message: "A list of this kind cannot be sorted by this field."})
 	}
-	return order{sort, f.Sort, f.Type, desc}, nil
-}
-
-func (o order) direction() string {
-	if o.desc {
-		return " DESC"
+	if desc {
+		return order{"-" + name, f.Sort, f.Type, " DESC", "<"}, nil
 	}
-	return " ASC"
-}
-
-func (o order) beyond() string {
-	if o.desc {
-		return "<"
-	}
-	return ">"
+	return order{name, f.Sort, f.Type, " ASC", ">"}, nil
 }
 
 // next is the cursor behind v. The usual key is in the row; another is asked for, since T need not have it.

@@ -61,9 +61,6 @@ type Info struct {
 	Row               reflect.Type // T
 }
 
-// Any is a set with its T hidden, as lists of all sets hold it.
-type Any interface{ Info() Info }
-
 // Info describes the set.
 func (s Set[T]) Info() Info {
 	return Info{s.Noun, s.Table, s.word(), s.Fields, s.Archivable, len(s.Search) > 0, reflect.TypeFor[T]()}
@@ -77,7 +74,8 @@ type layout struct {
 
 var layouts sync.Map // reflect.Type -> *layout
 
-func layoutOf(t reflect.Type) *layout {
+func (s Set[T]) layout() *layout {
+	t := reflect.TypeFor[T]()
 	if l, ok := layouts.Load(t); ok {
 		return l.(*layout)
 	}
@@ -93,10 +91,6 @@ func layoutOf(t reflect.Type) *layout {
 	layouts.Store(t, l)
 	return l
 }
-
-func (s Set[T]) layout() *layout { return layoutOf(reflect.TypeFor[T]()) }
-
-func (s Set[T]) has(col string) bool { return s.layout().index[col] != nil }
 
 // at returns the field of v with the db tag col, or an invalid Value.
 func (s Set[T]) at(v *T, col string) reflect.Value {
@@ -127,19 +121,14 @@ func (s Set[T]) field(name string) (Field, bool) {
 }
 
 // own is the set's own table, as FROM names it.
-func (s Set[T]) own() string {
-	if s.alias() != s.Table {
-		return s.Table + " " + s.alias()
-	}
-	return s.Table
-}
+func (s Set[T]) own() string { return s.Table + " " + s.alias() }
 
 // head is the SELECT without its WHERE.
 func (s Set[T]) head() string {
 	if s.Select != "" {
 		return s.Select
 	}
-	return "SELECT " + strings.Join(s.layout().cols, ", ") + " FROM " + s.Table
+	return "SELECT " + strings.Join(s.layout().cols, ", ") + " FROM " + s.own()
 }
 
 // from is what head reads from.
@@ -211,10 +200,7 @@ func (s Set[T]) load(ctx context.Context, tx pgx.Tx, a tandem.Actor, id tandem.I
 	sql := s.head() + s.scope() + " AND " + s.alias() + ".id = @id" + tail
 	args := s.args(a)
 	args["id"] = id
-	rows, err := tx.Query(ctx, sql, args)
-	if err != nil {
-		return v, fmt.Errorf("get %s: %w", s.Noun, err)
-	}
+	rows, _ := tx.Query(ctx, sql, args) // CollectRows tells its error
 	got, err := pgx.CollectRows(rows, pgx.RowToStructByName[T])
 	if err != nil {
 		return v, fmt.Errorf("get %s: %w", s.Noun, err)

@@ -4,17 +4,16 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"reflect"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/internal/events"
 	"github.com/tandemhq/tandem/internal/mutant"
+	"github.com/tandemhq/tandem/internal/pg"
 )
 
 // Create inserts v and emits Noun.created. Its id is v's own, or a fresh one when that is
@@ -54,7 +53,7 @@ func (s Set[T]) Create(ctx context.Context, tx pgx.Tx, v T) (T, error) {
 	}
 	sql := "INSERT INTO " + s.Table + " (" + strings.Join(cols, ", ") + ") VALUES (" + strings.Join(marks, ", ") + ")"
 	if _, err := tx.Exec(ctx, sql, args); err != nil {
-		return v, s.explain("create", err)
+		return v, fmt.Errorf("create %s: %w", s.Noun, pg.Refusal(err, s.word()))
 	}
 	made, err := s.load(ctx, tx, a, id, "")
 	if err != nil {
@@ -87,9 +86,8 @@ func (s Set[T]) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.Raw
 		return v, err
 	}
 	v = old
-	wrong := s.decode(&v, asked)
-	if len(wrong) > 0 {
-		return old, tandem.InvalidFields(wrong...)
+	if err := refused(s.decode(&v, asked)); err != nil {
+		return old, err
 	}
 	if s.Check != nil {
 		if err := s.Check(&v); err != nil {
@@ -116,7 +114,7 @@ func (s Set[T]) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.Raw
 	}
 	sql := "UPDATE " + s.Table + " SET " + strings.Join(sets, ", ") + s.touch() + " WHERE org_id = @org_id AND id = @id"
 	if _, err := tx.Exec(ctx, sql, args); err != nil {
-		return old, s.explain("update", err)
+		return old, fmt.Errorf("update %s: %w", s.Noun, pg.Refusal(err, s.word()))
 	}
 	if v, err = s.load(ctx, tx, a, id, ""); err != nil {
 		return old, err
@@ -142,7 +140,7 @@ func (s Set[T]) Archive(ctx context.Context, tx pgx.Tx, id tandem.ID, version *i
 	}
 	sql := "UPDATE " + s.Table + " SET archived_at = now()" + s.touch() + " WHERE org_id = @org_id AND id = @id"
 	if _, err := tx.Exec(ctx, sql, pgx.StrictNamedArgs{"org_id": a.Org, "id": id}); err != nil {
-		return s.explain("archive", err)
+		return fmt.Errorf("archive %s: %w", s.Noun, pg.Refusal(err, s.word()))
 	}
 	return s.emit(ctx, tx, a, "archived", &old, nil, "archived the "+s.word()+s.name(&old))
 }
@@ -164,7 +162,7 @@ func (s Set[T]) Restore(ctx context.Context, tx pgx.Tx, id tandem.ID) (v T, err 
 	args["id"] = id
 	tag, err := tx.Exec(ctx, sql, args)
 	if err != nil {
-		return v, s.explain("restore", err)
+		return v, fmt.Errorf("restore %s: %w", s.Noun, pg.Refusal(err, s.word()))
 	}
 	if v, err = s.load(ctx, tx, a, id, ""); err != nil || tag.RowsAffected() == 0 {
 		return v, err
@@ -185,10 +183,15 @@ func (s Set[T]) New(raw json.RawMessage) (v T, err error) {
 			wrong = append(wrong, tandem.FieldError{Field: f.Name, Message: "This is needed."})
 		}
 	}
-	if len(wrong) > 0 {
-		return v, tandem.InvalidFields(wrong...)
+	return v, refused(wrong)
+}
+
+// refused is the error that names wrong fields, or nil.
+func refused(wrong []tandem.FieldError) error {
+	if len(wrong) == 0 {
+		return nil
 	}
-	return v, nil
+	return tandem.InvalidFields(wrong...)
 }
 
 // decode sets the fields of v that asked names.
@@ -212,10 +215,10 @@ func (s Set[T]) decode(v *T, asked map[string]json.RawMessage) (wrong []tandem.F
 // touch is the SET of what every change of a row moves along.
 func (s Set[T]) touch() string {
 	var b string
-	if s.has("updated_at") {
+	if s.layout().index["updated_at"] != nil {
 		b += ", updated_at = now()"
 	}
-	if s.has("version") {
+	if s.layout().index["version"] != nil {
 		b += ", version = version + 1"
 	}
 	return b
@@ -230,13 +233,10 @@ func (s Set[T]) asked(raw json.RawMessage, may func(Field) bool) (map[string]jso
 	var wrong []tandem.FieldError
 	for name := range m {
 		if f, ok := s.field(name); !ok || !may(f) {
-			wrong = append(wrong, tandem.FieldError{Field: clip(name, 40), Message: "This field does not exist, or cannot be set."})
+			wrong = append(wrong, tandem.FieldError{Field: tandem.Clip(name, 40), Message: "This field does not exist, or cannot be set."})
 		}
 	}
-	if len(wrong) > 0 {
-		return nil, tandem.InvalidFields(wrong...)
-	}
-	return m, nil
+	return m, refused(wrong)
 }
 
 // current compares the version the caller read with the row's.
@@ -244,7 +244,11 @@ func (s Set[T]) current(v *T, version *int64) error {
 	if version == nil {
 		return nil
 	}
-	if have := s.at(v, "version"); have.IsValid() && have.Int() != *version {
+	have := s.at(v, "version")
+	if !have.IsValid() {
+		return tandem.Errorf(tandem.Conflict, "A %s has no version to compare with.", s.word())
+	}
+	if have.Int() != *version {
 		return tandem.Errorf(tandem.Conflict, "Somebody else changed this %s in the meantime: it is at version %d. Load it again.", s.word(), have.Int())
 	}
 	return nil
@@ -296,7 +300,7 @@ func change(f Field, was, now reflect.Value) tandem.Change {
 		case !v.IsValid() || isBytes(v):
 			return nil
 		case v.Kind() == reflect.String:
-			return clip(v.String(), maxChange)
+			return tandem.Clip(v.String(), maxChange)
 		}
 		return v.Interface()
 	}
@@ -310,7 +314,7 @@ func (s Set[T]) name(v *T) string {
 	if !val.IsValid() || val.Kind() != reflect.String || val.Len() == 0 {
 		return ""
 	}
-	return " " + clip(val.String(), 80)
+	return " " + tandem.Clip(val.String(), 80)
 }
 
 func (s Set[T]) emit(ctx context.Context, tx pgx.Tx, a tandem.Actor, verb string, v *T, changes []tandem.Change, did string) error {
@@ -326,20 +330,4 @@ func (s Set[T]) emit(ctx context.Context, tx pgx.Tx, a tandem.Actor, verb string
 		return fmt.Errorf("%s %s: %w", verb, s.Noun, err)
 	}
 	return nil
-}
-
-// explain gives a constraint's refusal its kind.
-func (s Set[T]) explain(verb string, err error) error {
-	var pe *pgconn.PgError
-	if errors.As(err, &pe) {
-		switch {
-		case pe.Code == "23505":
-			return tandem.Wrap(tandem.Conflict, err, "There is already a %s like this.", s.word())
-		case pe.Code == "23503":
-			return tandem.Wrap(tandem.Invalid, err, "The %s names something that does not exist.", s.word())
-		case pe.Code == "23502" || pe.Code == "23514" || strings.HasPrefix(pe.Code, "22"): // NULL, CHECK, and data no column takes
-			return tandem.Wrap(tandem.Invalid, err, "The %s has a value that is not allowed.", s.word())
-		}
-	}
-	return fmt.Errorf("%s %s: %w", verb, s.Noun, err)
 }
