@@ -210,6 +210,52 @@ func TestRelease(t *testing.T) {
 	eventually(t, "the second is released", func() bool { return len(outboxIDs(t, db)) == 1 })
 }
 
+// What is done leaves the outbox some at a time between two passes: in one go it held up publishing for seconds. Only a
+// stream that has lost something waits until all of it is gone.
+func TestReleaseGivesWay(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	ctx := newOrg(t, db)
+	d := drainOf(db, openBus(t, t.TempDir())) // nobody reads: what is published and sealed is done
+	d.Logger, d.ReconcileEvery = quiet, time.Hour // only when we say
+	const rows = 2*releaseBatch + releaseBatch/2
+	emit(t, ctx, db, rows)
+	reconciled := time.Now()
+	if err := d.reconcile(t.Context()); err != nil { // learns of the stream
+		t.Fatal(err)
+	}
+	if err := d.pass(t.Context(), &reconciled); err != nil {
+		t.Fatal(err)
+	}
+	d.sealDue(t.Context(), true)
+	if n := len(outboxIDs(t, db)); n != rows {
+		t.Fatalf("%d rows before anything is let go of, want %d", n, rows)
+	}
+	if err := d.reconcile(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	left := []int{len(outboxIDs(t, db))}
+	for d.releasing {
+		d.letGo(t.Context())
+		left = append(left, len(outboxIDs(t, db)))
+	}
+	if want := []int{rows, rows - releaseBatch, rows - 2*releaseBatch, 0}; !slices.Equal(left, want) {
+		t.Errorf("rows left after each step: %v, want %v", left, want)
+	}
+	emit(t, ctx, db, rows)
+	if err := d.pass(t.Context(), &reconciled); err != nil {
+		t.Fatal(err)
+	}
+	d.sealDue(t.Context(), true)
+	d.highest = bus.Ack{} // another stream than the one we knew
+	if err := d.reconcile(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(outboxIDs(t, db)); n != 0 {
+		t.Errorf("%d rows that are done would be published again", n)
+	}
+}
+
 // TestLostEnd plays a stream that loses its last messages in a power cut while the drain goes
 // on: positions are given out a second time.
 func TestLostEnd(t *testing.T) {
