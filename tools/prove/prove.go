@@ -128,10 +128,11 @@ func choose[T any](all []T, name func(T) string, only []string) ([]T, error) {
 	return out, nil
 }
 
+// indent keeps both ends of a long output: why a test failed stands before what its processes logged.
 func indent(text string) string {
-	const most = 20_000
-	if len(text) > most {
-		text = "[...]\n" + text[len(text)-most:]
+	const most = 10_000
+	if len(text) > 2*most {
+		text = text[:most] + "\n[...]\n" + text[len(text)-most:]
 	}
 	var b strings.Builder
 	for line := range strings.Lines(text) {
