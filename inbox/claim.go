@@ -200,18 +200,18 @@ func ClaimForRun(ctx context.Context, tx pgx.Tx, conv, run tandem.ID, lease time
 	}, nil
 }
 
-// holdForRun sets the lease's timer, keeps the AI member's row as it is and locks the conversation, in one round trip and
-// in everybody's order.
+// holdForRun keeps the AI member's row as it is, locks the conversation and sets the lease's timer, in one round trip and
+// in everybody's order: whoever ends a turn holds the conversation before it clears the timer.
 func holdForRun(ctx context.Context, tx pgx.Tx, a tandem.Actor, conv tandem.ID, lease time.Duration) (h *held, err error) {
 	b := &pgx.Batch{}
-	if err := timers.QueueGuard(ctx, b, "lease", conv, lease); err != nil {
-		return nil, fmt.Errorf("set lease timer: %w", err)
-	}
 	b.Queue(shareMemberSQL, pgx.StrictNamedArgs{"org": a.Org, "id": a.Member}).QueryRow(shared)
 	b.Queue(holdSQL, pgx.StrictNamedArgs{"org": a.Org, "id": conv}).Query(func(rows pgx.Rows) error {
 		h, err = heldOf(rows, a.Org)
 		return err
 	})
+	if err := timers.QueueGuard(ctx, b, "lease", conv, lease); err != nil {
+		return nil, fmt.Errorf("set lease timer: %w", err)
+	}
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return nil, fmt.Errorf("hold conversation for run: %w", err)
 	}
@@ -249,15 +249,15 @@ func Heartbeat(ctx context.Context, tx pgx.Tx, conv, run tandem.ID, fence int64,
 	if err != nil {
 		return err
 	}
-	if err := timers.Guard(ctx, tx, "lease", conv, lease); err != nil {
-		return fmt.Errorf("set lease timer: %w", err)
-	}
 	tag, err := tx.Exec(ctx, heartbeatSQL, pgx.StrictNamedArgs{"org": a.Org, "id": conv, "member": a.Member, "run": run, "fence": fence, "lease": lease.Seconds()})
 	if err != nil {
 		return fmt.Errorf("renew lease: %w", err)
 	}
 	if tag.RowsAffected() == 0 {
 		return ErrFenceMoved
+	}
+	if err := timers.Guard(ctx, tx, "lease", conv, lease); err != nil { // behind the conversation, as everybody does
+		return fmt.Errorf("set lease timer: %w", err)
 	}
 	return nil
 }
@@ -274,15 +274,15 @@ func Park(ctx context.Context, tx pgx.Tx, conv, run tandem.ID, fence int64) erro
 	if err != nil {
 		return err
 	}
-	if err := timers.Clear(ctx, tx, "lease", conv); err != nil {
-		return fmt.Errorf("clear lease timer: %w", err)
-	}
 	tag, err := tx.Exec(ctx, parkSQL, pgx.StrictNamedArgs{"org": a.Org, "id": conv, "member": a.Member, "run": run, "fence": fence})
 	if err != nil {
 		return fmt.Errorf("park conversation: %w", err)
 	}
 	if tag.RowsAffected() == 0 {
 		return ErrFenceMoved
+	}
+	if err := timers.Clear(ctx, tx, "lease", conv); err != nil {
+		return fmt.Errorf("clear lease timer: %w", err)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/internal/proof"
+	"github.com/tandemhq/tandem/internal/timers"
 	"github.com/tandemhq/tandem/team"
 )
 
@@ -289,4 +290,45 @@ func TestDeactivatedMembersOwnNothing(t *testing.T) {
 		}
 	}
 	proof.Figure(t, "CLM-8", "%d members disabled while they claim 3 conversations each: 0 conversations left with them", trials)
+}
+
+// A turn ends and its conversation is claimed for another at the same moment: each waits for the conversation before it
+// touches the lease's timer, so neither has to be tried again.
+func TestClaimAndEndTakeTurns(t *testing.T) {
+	w := newWorld(t)
+	conv := w.conversation()
+	w.run(w.ava, conv, time.Minute) // its timer is there
+	waiting := func() bool {
+		n := 0
+		w.do(w.system(), func(ctx context.Context, tx pgx.Tx) error {
+			return tx.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(&n)
+		})
+		return n > 0
+	}
+	claimed := make(chan error, 1)
+	claims, ends := 0, 0
+	err := w.db.Tx(w.as(w.ava), func(ctx context.Context, tx pgx.Tx) error {
+		ends++
+		if _, err := hold(ctx, tx, w.org, conv); err != nil {
+			return err
+		}
+		if ends == 1 {
+			go func() {
+				claimed <- w.db.Tx(w.as(w.ava), func(ctx context.Context, tx pgx.Tx) error {
+					claims++
+					_, err := ClaimForRun(ctx, tx, conv, tandem.NewID(), time.Minute)
+					return err
+				})
+			}()
+			w.until("the claim waits", waiting)
+		}
+		return timers.Clear(ctx, tx, "lease", conv)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, <-claimed, tandem.Conflict) // the first run is still at work
+	if claims != 1 || ends != 1 {
+		t.Errorf("the claim ran %d times and the end %d times, want once each", claims, ends)
+	}
 }
