@@ -14,7 +14,17 @@ import (
 )
 
 // All lists every record set of this package; a test fails when one is missing. The API serves them all.
-var All = []Resource{resource(Accounts), resource(Contacts), resource[Lead](Leads), resource[Note](Notes), resource[Task](Tasks), resource[Call](Calls), resource(LeadSources), resource(Tags), resource[SavedView](SavedViews)}
+var All = []Resource{
+	resource(Accounts),
+	resource(Contacts),
+	resource[Lead](Leads),
+	resource[Note](Notes),
+	resource[Task](Tasks),
+	resource[Call](Calls),
+	resource(LeadSources),
+	resource(Tags),
+	resource[SavedView](SavedViews),
+}
 
 // Money is an amount in the currency's minor unit: 3800000 EUR is 38,000.00 euros.
 type Money struct {

@@ -6,13 +6,39 @@ import (
 	"strings"
 )
 
+// records are the kinds of record that crm lists: each may be read and written.
+var records = []string{
+	"account",
+	"call",
+	"contact",
+	"lead",
+	"lead_source",
+	"note",
+	"saved_view",
+	"tag",
+	"task",
+}
+
 // Permissions lists every permission there is, sorted.
-var Permissions = []string{
-	"account:read", "account:write", "board:read", "call:read", "call:write", "channel:read", "channel:write", "contact:read", "contact:write",
+var Permissions = permissions(
+	"board:read",
+	"channel:read", "channel:write",
 	"conversation:claim", "conversation:read", "conversation:reply", "conversation:takeover",
 	"dead_letter:read", "dead_letter:write",
-	"handoff:decide", "handoff:request", "inbound:write", "knowledge:read", "knowledge:write",
-	"lead:read", "lead:write", "lead_source:read", "lead_source:write", "member:read", "member:write", "note:read", "note:write", "run:read", "saved_view:read", "saved_view:write", "tag:read", "tag:write", "task:read", "task:write",
+	"handoff:decide", "handoff:request",
+	"inbound:write",
+	"knowledge:read", "knowledge:write",
+	"member:read", "member:write",
+	"run:read",
+)
+
+// permissions are all of them: those of records, and the others.
+func permissions(all ...string) []string {
+	for _, noun := range records {
+		all = append(all, noun+":read", noun+":write")
+	}
+	slices.Sort(all)
+	return all
 }
 
 // Roles by name. What a role may do is fixed; what an API key may do is its member's

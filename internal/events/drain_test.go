@@ -216,7 +216,7 @@ func TestReleaseGivesWay(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	ctx := newOrg(t, db)
-	d := drainOf(db, openBus(t, t.TempDir())) // nobody reads: what is published and sealed is done
+	d := drainOf(db, openBus(t, t.TempDir()))     // nobody reads: what is published and sealed is done
 	d.Logger, d.ReconcileEvery = quiet, time.Hour // only when we say
 	const rows = 2*releaseBatch + releaseBatch/2
 	emit(t, ctx, db, rows)
