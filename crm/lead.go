@@ -67,9 +67,9 @@ var Leads = leads{record.Set[Lead]{
 		CASE WHEN m.id IS NOT NULL THEN jsonb_build_object('id', m.id, 'kind', m.kind, 'name', m.name) END AS assignee,
 		CASE WHEN l.value_minor IS NOT NULL THEN jsonb_build_object('minor', l.value_minor, 'currency', l.currency) END AS value
 	FROM leads l
-	JOIN contacts c ON c.org_id = l.org_id AND c.id = l.contact_id
-	JOIN stages s ON s.org_id = l.org_id AND s.id = l.stage_id
-	LEFT JOIN members m ON m.org_id = l.org_id AND m.id = l.assignee_id`,
+	JOIN contacts c ON c.org_id = @org AND c.id = l.contact_id
+	JOIN stages s ON s.org_id = @org AND s.id = l.stage_id
+	LEFT JOIN members m ON m.org_id = @org AND m.id = l.assignee_id`,
 	Fields: []record.Field{
 		{Name: "contact_id", Type: record.ID, Filter: true},
 		{Name: "board_id", Type: record.ID, Filter: true},

@@ -34,7 +34,12 @@ func TestSortsHaveTheirIndexes(t *testing.T) {
 					_, err := r.List(ctx, tx, q)
 					return err
 				})
-				if strings.Contains(plan, "Sort") || !strings.Contains(plan, "Index") {
+				// What joins other tables sorts its page of rows once more, behind the limit that cuts it.
+				cut := plan[max(strings.LastIndex(plan, "Limit"), 0):]
+				if join := strings.Index(plan, "Nested Loop"); join > strings.LastIndex(plan, "Limit") {
+					t.Errorf("%s sorted by %s is joined before it is cut:\n%s", r.Path, q.Sort, plan)
+				}
+				if strings.Contains(cut, "Sort") || !strings.Contains(cut, "Index") {
 					t.Errorf("%s sorted by %s has no index for it:\n%s", r.Path, q.Sort, plan)
 				}
 			}

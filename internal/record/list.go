@@ -62,7 +62,11 @@ func (s Set[T]) rows(ctx context.Context, tx pgx.Tx, q tandem.Query, o order, wh
 	}
 	// The limit is no argument: with a number the server knows that few rows are wanted and keeps one plan instead of
 	// planning each page anew.
-	sql := s.head() + where + after + " ORDER BY " + o.sql + o.dir + ", " + s.alias() + ".id" + o.dir + " LIMIT " + strconv.Itoa(q.Size()+1)
+	tail := " ORDER BY " + o.sql + o.dir + ", " + s.alias() + ".id" + o.dir + " LIMIT " + strconv.Itoa(q.Size()+1)
+	sql := s.head() + where + after + tail
+	if own := "FROM " + s.own(); s.Select != "" && q.Search == "" { // cut before it is joined: behind joins the server may read and sort the whole list
+		sql = strings.Replace(s.Select, own, "FROM (SELECT * "+own+where+after+tail+") "+s.alias(), 1) + tail
+	}
 	rows, _ := tx.Query(ctx, sql, args) // CollectRows tells its error
 	items, err := pgx.CollectRows(rows, pgx.RowToStructByName[T])
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 // Field declares what may be done with one column.
 type Field struct {
 	Name   string // the name in JSON and in the db tag of T
-	Column string // the column to filter by, with its alias; empty: Name in the set's own table
+	Column string // the column of the set's own table to filter by, with its alias; empty: Name
 	Type   Type   // how its values compare
 	Filter bool   // a list may be filtered by it
 	Sort   string // what a list is sorted by when it is sorted by it: SQL of the set's own table that is never NULL, with an index; empty: it is not
@@ -42,7 +42,7 @@ type Set[T any] struct {
 	Alias      string // how Select names Table; empty: Table
 	Select     string // SELECT ... FROM ... without WHERE; joins are welcome, GROUP BY is not. Empty: every db tag of T from Table
 	Fields     []Field
-	Search     []string // columns, with alias, whose beginning Query.Search is compared with; empty: no search
+	Search     []string // columns, with alias, of joined tables too, whose beginning Query.Search is compared with; empty: no search
 	Archivable bool     // the table has archived_at, and archived rows are hidden
 	Scope      string   // what more a row must be to be seen, such as " AND owner_id = @me" with the actor's member id; empty: nothing
 	Label      string   // the db tag whose value names a record to a person, such as "name"
@@ -132,12 +132,7 @@ func (s Set[T]) head() string {
 }
 
 // from is what head reads from.
-func (s Set[T]) from() string {
-	if i := strings.Index(s.Select, "FROM "+s.own()); i >= 0 {
-		return s.Select[i+len("FROM "):]
-	}
-	return s.own()
-}
+func (s Set[T]) from() string { return s.head()[strings.Index(s.head(), "FROM "+s.own())+len("FROM "):] }
 
 // scope is the condition that every statement carries.
 func (s Set[T]) scope() string {

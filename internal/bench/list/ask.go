@@ -26,6 +26,9 @@ type target struct {
 	common  tandem.ID // a channel with half of them
 	contact tandem.ID
 	lead    tandem.ID
+
+	stage        tandem.ID           // where most leads are
+	recordDepths map[string][]string // cursors all over the list of a path
 }
 
 func start(ctx context.Context, e *bench.Env, d *dataset) (*target, error) {
@@ -37,7 +40,7 @@ func start(ctx context.Context, e *bench.Env, d *dataset) (*target, error) {
 	defer pool.Close()
 	err = pool.QueryRow(ctx, `
 		SELECT (SELECT id FROM channels WHERE org_id = $1 AND name = 'Fair'), (SELECT id FROM channels WHERE org_id = $1 AND name = 'Shop'), contact_id, lead_id
-		FROM conversations WHERE org_id = $1 LIMIT 1`, d.org).Scan(&t.rare, &t.common, &t.contact, &t.lead)
+		FROM conversations WHERE org_id = $1 AND lead_id IS NOT NULL LIMIT 1`, d.org).Scan(&t.rare, &t.common, &t.contact, &t.lead)
 	if err != nil {
 		return nil, fmt.Errorf("find a channel: %w", err)
 	}

@@ -44,15 +44,18 @@ func TestRowsAreWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, q := range map[string]string{
-		"conversations of nobody":  `SELECT count(*) FROM conversations c LEFT JOIN contacts k ON (k.org_id, k.id) = (c.org_id, c.contact_id) LEFT JOIN channels h ON (h.org_id, h.id) = (c.org_id, c.channel_id) WHERE k.id IS NULL OR h.id IS NULL`,
-		"owners who are no member": `SELECT count(*) FROM conversations c LEFT JOIN members m ON (m.org_id, m.id) = (c.org_id, c.owner_id) WHERE c.owner_kind IS DISTINCT FROM m.kind`,
-		"leads that are not there": `SELECT count(*) FROM conversations c LEFT JOIN leads l ON (l.org_id, l.id, l.contact_id) = (c.org_id, c.lead_id, c.contact_id) WHERE l.id IS NULL`,
-		"leads of no stage":        `SELECT count(*) FROM leads l LEFT JOIN stages s ON (s.org_id, s.board_id, s.id) = (l.org_id, l.board_id, l.stage_id) WHERE s.id IS NULL OR l.closed = (s.kind = 'open')`,
-		"handoffs that differ":     `SELECT count(*) FROM conversations c FULL JOIN handoffs h ON (h.org_id, h.id, h.conversation_id) = (c.org_id, c.handoff_id, c.id) WHERE (c.handoff_id IS NULL) <> (h.id IS NULL)`,
-		"counters that lie":        `SELECT count(*) FROM conversations c WHERE message_count <> (SELECT count(*) FROM messages m WHERE (m.org_id, m.conversation_id) = (c.org_id, c.id)) OR next_seq <> message_count + 1`,
-		"a wrong share":            `SELECT abs(count(*) - 2000) FROM conversations WHERE org_id = '` + string(org) + `'`,
-		"a wrong share of open":    `SELECT greatest(abs(count(*) - 400) - 80, 0) FROM conversations WHERE org_id = '` + string(org) + `' AND state = 'open'`,
-		"lost indexes":             `SELECT abs(count(*) - 1) FROM pg_indexes WHERE indexname = 'conversations_state'`,
+		"conversations of nobody":   `SELECT count(*) FROM conversations c LEFT JOIN contacts k ON (k.org_id, k.id) = (c.org_id, c.contact_id) LEFT JOIN channels h ON (h.org_id, h.id) = (c.org_id, c.channel_id) WHERE k.id IS NULL OR h.id IS NULL`,
+		"owners who are no member":  `SELECT count(*) FROM conversations c LEFT JOIN members m ON (m.org_id, m.id) = (c.org_id, c.owner_id) WHERE c.owner_kind IS DISTINCT FROM m.kind`,
+		"leads that are not there":  `SELECT count(*) FROM conversations c LEFT JOIN leads l ON (l.org_id, l.id, l.contact_id) = (c.org_id, c.lead_id, c.contact_id) WHERE c.lead_id IS NOT NULL AND l.id IS NULL`,
+		"leads of no stage":         `SELECT count(*) FROM leads l LEFT JOIN stages s ON (s.org_id, s.board_id, s.id) = (l.org_id, l.board_id, l.stage_id) WHERE s.id IS NULL OR l.closed = (s.kind = 'open')`,
+		"handoffs that differ":      `SELECT count(*) FROM conversations c FULL JOIN handoffs h ON (h.org_id, h.id, h.conversation_id) = (c.org_id, c.handoff_id, c.id) WHERE (c.handoff_id IS NULL) <> (h.id IS NULL)`,
+		"counters that lie":         `SELECT count(*) FROM conversations c WHERE message_count <> (SELECT count(*) FROM messages m WHERE (m.org_id, m.conversation_id) = (c.org_id, c.id)) OR next_seq <> message_count + 1`,
+		"a wrong share":             `SELECT abs(count(*) - 2000) FROM conversations WHERE org_id = '` + string(org) + `'`,
+		"a wrong share of leads":    `SELECT abs(count(*) - 400) FROM leads WHERE org_id = '` + string(org) + `'`,
+		"contacts of the future":    `SELECT count(*) FROM contacts WHERE created_at >= '2026-06-01'`,
+		"a wrong share of contacts": `SELECT abs(count(*) - 2000) FROM contacts WHERE org_id = '` + string(org) + `'`,
+		"a wrong share of open":     `SELECT greatest(abs(count(*) - 400) - 80, 0) FROM conversations WHERE org_id = '` + string(org) + `' AND state = 'open'`,
+		"lost indexes":              `SELECT abs(count(*) - 1) FROM pg_indexes WHERE indexname = 'conversations_state'`,
 	} {
 		var wrong int
 		if err := pool.QueryRow(t.Context(), q).Scan(&wrong); err != nil || wrong != 0 {
