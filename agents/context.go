@@ -58,7 +58,7 @@ JOIN contacts k ON k.org_id = c.org_id AND k.id = c.contact_id
 LEFT JOIN leads l ON l.org_id = c.org_id AND l.id = c.lead_id
 WHERE c.org_id = @org AND c.id = @conversation`
 
-const sqlStages = `SELECT id, name, kind FROM stages WHERE org_id = @org AND board_id = @board ORDER BY position`
+const sqlStages = `SELECT id, name, kind FROM stages WHERE org_id = @org AND board_id = @board AND archived_at IS NULL ORDER BY position`
 
 const sqlQualified = `SELECT field, value, confidence, locked FROM qualifications WHERE org_id = @org AND lead_id = @lead`
 

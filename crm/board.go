@@ -1,321 +1,57 @@
 package crm
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
-	"strconv"
-	"strings"
+	"reflect"
+	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/internal/events"
 	"github.com/tandemhq/tandem/internal/pg"
+	"github.com/tandemhq/tandem/internal/record"
 )
 
-// Board is a row of stages that leads move along.
+// Board is a row of stages that leads or deals move along.
 type Board struct {
 	ID        tandem.ID `json:"id" db:"id"`
-	Name      string    `json:"name" db:"name"`
-	Kind      string    `json:"kind" db:"kind" enum:"lead,deal"`
-	IsDefault bool      `json:"is_default" db:"is_default"` // where a lead opens when nobody names a board
-	Stages    []Stage   `json:"stages" db:"-" nullable:"false"`
+	Name      string    `json:"name" db:"name" example:"Partners" doc:"Each name once."`
+	Kind      string    `json:"kind" db:"kind" enum:"lead,deal" doc:"What moves along it; lead when left out. It stays what it is."`
+	IsDefault bool      `json:"is_default" db:"is_default" doc:"Whether leads, or deals, begin here when nobody names a board. One board of each kind does: setting it takes it from the other."`
+	Stages    []Stage   `json:"stages" db:"-" nullable:"false" doc:"In their order. A new board has the usual ones when they are left out."`
+	CreatedAt time.Time `json:"created_at" db:"created_at"`
+	UpdatedAt time.Time `json:"updated_at" db:"updated_at"`
+	Version   int64     `json:"version" db:"version"`
 }
 
-// Stage is one column of a board.
-type Stage struct {
-	ID        tandem.ID `json:"id" db:"id"`
-	BoardID   tandem.ID `json:"board_id" db:"board_id"`
-	Name      string    `json:"name" db:"name"`
-	Position  int       `json:"position" db:"position"`
-	Kind      string    `json:"kind" db:"kind" enum:"open,won,lost"`
-	LeadCount int       `json:"lead_count" db:"lead_count"` // 1000 means that many or more
-}
+type boards struct{ record.Set[Board] }
 
-// NewStage is a stage of a board to be made.
-type NewStage struct {
-	Name string
-	Kind string // open, won or lost; empty means open
-}
+// Boards is the set of boards. Only people change them: for AI members that is Forbidden.
+var Boards = boards{record.Set[Board]{
+	Noun: "board", Table: "boards",
+	Fields: []record.Field{
+		{Name: "name", Filter: true, Write: true, Needed: true, Sort: "lower(boards.name)"},
+		{Name: "kind", Filter: true, Once: true},
+		{Name: "is_default", Type: record.Bool, Filter: true, Write: true},
+		{Name: "created_at", Type: record.Time, Filter: true},
+		{Name: "updated_at", Type: record.Time, Filter: true},
+	},
+	Search:     []string{"boards.name"},
+	Archivable: true, Label: "name", Category: "crm", Check: checkBoard,
+}}
 
-type (
-	boards struct{}
-	stages struct{}
-)
-
-var (
-	// Boards lists and gets boards with their stages.
-	Boards boards
-	// Stages lists and gets stages.
-	Stages stages
-)
-
-const (
-	sqlBoards = `SELECT b.id, b.name, b.kind, b.is_default FROM boards b WHERE b.org_id = @org`
-	// The count stops at 1,000: what a column's head shows, at a price that does not grow. Only the stages that are
-	// shown are counted: the page is cut first.
-	sqlStages = `
-SELECT s.id, s.board_id, s.name, s.position, s.kind, n.lead_count
-FROM (SELECT id, board_id, name, position, kind FROM stages WHERE org_id = @org%s ORDER BY board_id, position%s) s
-CROSS JOIN LATERAL (
-	SELECT count(*)::int AS lead_count FROM (
-		SELECT FROM leads l WHERE l.org_id = @org AND l.stage_id = s.id AND l.archived_at IS NULL LIMIT 1000) few) n
-ORDER BY s.board_id, s.position`
-	sqlAddBoard = `
-INSERT INTO boards (org_id, id, name, is_default)
-VALUES (@org, @id, @name, NOT EXISTS (SELECT FROM boards WHERE org_id = @org AND kind = 'lead' AND is_default))`
-	sqlAddStage = `INSERT INTO stages (org_id, id, board_id, name, position, kind) VALUES (@org, @id, @board, @name, @position, @kind)`
-)
-
-// mayReadBoards asks for the permission that boards, stages and leads share.
-func mayReadBoards(ctx context.Context) (tandem.Actor, error) { return Leads.May(ctx, "read") }
-
-// List returns one page of boards with their stages, oldest first. It knows no filters.
-func (boards) List(ctx context.Context, tx pgx.Tx, q tandem.Query) (p tandem.Page[Board], err error) {
-	a, err := mayReadBoards(ctx)
-	if err != nil {
-		return p, err
-	}
-	if err := onlyFilters(q); err != nil {
-		return p, err
-	}
-	sql, args := sqlBoards, pgx.StrictNamedArgs{"org": a.Org}
-	if q.Cursor != "" {
-		key, err := tandem.DecodeCursor(q.Cursor, 1)
-		if err != nil {
-			return p, err
-		}
-		if args["after"], err = tandem.ParseID(key[0]); err != nil {
-			return p, badCursor()
-		}
-		sql += " AND b.id > @after"
-	}
-	rows, err := tx.Query(ctx, sql+" ORDER BY b.id LIMIT "+limitOf(q.Size()), args)
-	if err != nil {
-		return p, fmt.Errorf("list boards: %w", err)
-	}
-	items, err := pgx.CollectRows(rows, pgx.RowToStructByName[Board])
-	if err != nil {
-		return p, fmt.Errorf("list boards: %w", err)
-	}
-	p = tandem.PageOf(items, q.Size(), func(b Board) []string { return []string{string(b.ID)} })
-	return p, withStages(ctx, tx, a.Org, p.Items)
-}
-
-// limitOf writes how many rows a page reads, as a number in the text: a plan that is made once for every limit expects to
-// read a tenth of the table, and counts the leads of stages that no page shows.
-func limitOf(size int) string { return strconv.Itoa(size + 1) }
-
-// Get returns one board with its stages.
-func (boards) Get(ctx context.Context, tx pgx.Tx, id tandem.ID) (Board, error) {
-	a, err := mayReadBoards(ctx)
-	if err != nil {
-		return Board{}, err
-	}
-	return boardWhere(ctx, tx, a.Org, " AND b.id = @id", id)
-}
-
-// Default returns the board on which leads open when nobody names another.
-func (boards) Default(ctx context.Context, tx pgx.Tx) (Board, error) {
-	a, err := tandem.ActorFrom(ctx)
-	if err != nil {
-		return Board{}, err
-	}
-	return boardWhere(ctx, tx, a.Org, " AND b.kind = 'lead' AND b.is_default", "")
-}
-
-func boardWhere(ctx context.Context, tx pgx.Tx, org tandem.ID, cond string, id tandem.ID) (b Board, err error) {
-	none := tandem.Errorf(tandem.NotFound, "There is no such board.")
-	args := pgx.StrictNamedArgs{"org": org}
-	if strings.Contains(cond, "@id") {
-		if _, err := tandem.ParseID(string(id)); err != nil {
-			return b, none
-		}
-		args["id"] = id
-	}
-	rows, err := tx.Query(ctx, sqlBoards+cond, args)
-	if err != nil {
-		return b, fmt.Errorf("get board: %w", err)
-	}
-	b, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Board])
-	switch {
-	case pg.NoRows(err):
-		return b, none
-	case err != nil:
-		return b, fmt.Errorf("get board: %w", err)
-	}
-	one := []Board{b}
-	err = withStages(ctx, tx, org, one)
-	return one[0], err
-}
-
-// withStages fills in the stages of all boards with one query.
-func withStages(ctx context.Context, tx pgx.Tx, org tandem.ID, list []Board) error {
-	ids, at := make([]tandem.ID, len(list)), map[tandem.ID]int{}
-	for i := range list {
-		ids[i], at[list[i].ID], list[i].Stages = list[i].ID, i, []Stage{}
-	}
-	rows, err := tx.Query(ctx, fmt.Sprintf(sqlStages, " AND board_id = ANY(@boards::uuid[])", ""), pgx.StrictNamedArgs{"org": org, "boards": ids})
-	if err != nil {
-		return fmt.Errorf("list stages: %w", err)
-	}
-	all, err := pgx.CollectRows(rows, pgx.RowToStructByName[Stage])
-	if err != nil {
-		return fmt.Errorf("list stages: %w", err)
-	}
-	for _, s := range all {
-		b := &list[at[s.BoardID]]
-		b.Stages = append(b.Stages, s)
-	}
-	return nil
-}
-
-// List returns one page of stages in the order of their boards and positions; the filter is board_id.
-func (stages) List(ctx context.Context, tx pgx.Tx, q tandem.Query) (p tandem.Page[Stage], err error) {
-	a, err := mayReadBoards(ctx)
-	if err != nil {
-		return p, err
-	}
-	if err := onlyFilters(q, "board_id"); err != nil {
-		return p, err
-	}
-	where, args := "", pgx.StrictNamedArgs{"org": a.Org}
-	if text := q.Filter["board_id"]; text != "" {
-		if args["board"], err = tandem.ParseID(text); err != nil {
-			return p, tandem.InvalidFields(tandem.FieldError{Field: "board_id", Message: "This must be an id."})
-		}
-		where += " AND board_id = @board"
-	}
-	if q.Cursor != "" {
-		key, err := tandem.DecodeCursor(q.Cursor, 2)
-		if err != nil {
-			return p, err
-		}
-		board, berr := tandem.ParseID(key[0])
-		position, perr := strconv.ParseInt(key[1], 10, 32)
-		if berr != nil || perr != nil {
-			return p, badCursor()
-		}
-		where += " AND (board_id, position) > (@after, @position)"
-		args["after"], args["position"] = board, position
-	}
-	rows, err := tx.Query(ctx, fmt.Sprintf(sqlStages, where, " LIMIT "+limitOf(q.Size())), args)
-	if err != nil {
-		return p, fmt.Errorf("list stages: %w", err)
-	}
-	items, err := pgx.CollectRows(rows, pgx.RowToStructByName[Stage])
-	if err != nil {
-		return p, fmt.Errorf("list stages: %w", err)
-	}
-	return tandem.PageOf(items, q.Size(), func(s Stage) []string { return []string{string(s.BoardID), strconv.Itoa(s.Position)} }), nil
-}
-
-// Get returns one stage.
-func (stages) Get(ctx context.Context, tx pgx.Tx, id tandem.ID) (Stage, error) {
-	a, err := mayReadBoards(ctx)
-	if err != nil {
-		return Stage{}, err
-	}
-	return stageByID(ctx, tx, a.Org, id)
-}
-
-func stageByID(ctx context.Context, tx pgx.Tx, org, id tandem.ID) (s Stage, err error) {
-	none := tandem.Errorf(tandem.NotFound, "There is no such stage.")
-	if _, err := tandem.ParseID(string(id)); err != nil {
-		return s, none
-	}
-	rows, err := tx.Query(ctx, fmt.Sprintf(sqlStages, " AND id = @id", ""), pgx.StrictNamedArgs{"org": org, "id": id})
-	if err != nil {
-		return s, fmt.Errorf("get stage: %w", err)
-	}
-	s, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Stage])
-	switch {
-	case pg.NoRows(err):
-		return s, none
-	case err != nil:
-		return s, fmt.Errorf("get stage: %w", err)
-	}
-	return s, nil
-}
-
-// SeedBoard makes a board with its stages in the order given; the first board of an
-// organization becomes its default. It needs at least one open stage, or it is Invalid; a
-// name that is taken is Conflict.
-func SeedBoard(ctx context.Context, tx pgx.Tx, name string, list []NewStage) (Board, error) {
-	a, err := Leads.May(ctx, "write")
-	if err != nil {
-		return Board{}, err
-	}
-	if byMachine(a) {
-		return Board{}, tandem.Errorf(tandem.Forbidden, "Only people make boards.")
-	}
-	name = clean(name, 120)
+func checkBoard(b *Board) error {
 	var wrong []tandem.FieldError
-	if name == "" {
+	if b.Name = clean(b.Name, 120); b.Name == "" {
 		wrong = append(wrong, tandem.FieldError{Field: "name", Message: "A board needs a name."})
 	}
-	open, names := 0, map[string]bool{}
-	for i, s := range list {
-		list[i].Name = clean(s.Name, 120)
-		if s.Kind == "" {
-			list[i].Kind = "open"
-		}
-		switch list[i].Kind {
-		case "open":
-			open++
-		case "won", "lost":
-		default:
-			wrong = append(wrong, tandem.FieldError{Field: "stages", Message: "A stage is open, won or lost."})
-		}
-		if list[i].Name == "" || names[list[i].Name] {
-			wrong = append(wrong, tandem.FieldError{Field: "stages", Message: "Each stage needs a name of its own."})
-		}
-		names[list[i].Name] = true
-	}
-	if open == 0 || len(list) > 100 {
-		wrong = append(wrong, tandem.FieldError{Field: "stages", Message: "A board needs 1 to 100 stages, one of them open."})
-	}
-	if len(wrong) > 0 {
-		return Board{}, tandem.InvalidFields(wrong...)
-	}
-	id := tandem.NewID()
-	if _, err := tx.Exec(ctx, sqlAddBoard, pgx.StrictNamedArgs{"org": a.Org, "id": id, "name": name}); err != nil {
-		if pg.IsUnique(err, "") {
-			return Board{}, tandem.Wrap(tandem.Conflict, err, "There is already a board called %s.", name)
-		}
-		return Board{}, fmt.Errorf("add board: %w", err)
-	}
-	for i, s := range list {
-		if _, err := tx.Exec(ctx, sqlAddStage, pgx.StrictNamedArgs{
-			"org": a.Org, "id": tandem.NewID(), "board": id, "name": s.Name, "position": i + 1, "kind": s.Kind,
-		}); err != nil {
-			return Board{}, fmt.Errorf("add stage: %w", err)
-		}
-	}
-	if _, err := events.Emit(ctx, tx, tandem.Event{
-		Noun: "board", Verb: "created", Record: id, Category: "crm", Severity: "info", Description: a.Name + " made the board " + name,
-	}); err != nil {
-		return Board{}, fmt.Errorf("add board: %w", err)
-	}
-	return boardWhere(ctx, tx, a.Org, " AND b.id = @id", id)
-}
-
-// onlyFilters refuses filters and searches that a list does not know.
-func onlyFilters(q tandem.Query, names ...string) error {
-	var wrong []tandem.FieldError
-next:
-	for f, v := range q.Filter {
-		for _, n := range names {
-			if f == n {
-				continue next
-			}
-		}
-		if v != "" {
-			wrong = append(wrong, tandem.FieldError{Field: f, Message: "A list of this kind cannot be filtered by this field."})
-		}
-	}
-	if q.Search != "" {
-		wrong = append(wrong, tandem.FieldError{Field: "search", Message: "This list cannot be searched."})
+	if b.Kind = cmp.Or(b.Kind, "lead"); b.Kind != "lead" && b.Kind != "deal" {
+		wrong = append(wrong, tandem.FieldError{Field: "kind", Message: "Choose lead or deal."})
 	}
 	if len(wrong) > 0 {
 		return tandem.InvalidFields(wrong...)
@@ -323,6 +59,302 @@ next:
 	return nil
 }
 
-func badCursor() error {
-	return tandem.InvalidFields(tandem.FieldError{Field: "cursor", Message: "This is not a cursor of this list. Leave it out to start at the beginning."})
+// Info describes the set, with what New takes besides the columns.
+func (s boards) Info() record.Info {
+	i := s.Set.Info()
+	i.Fields = append(slices.Clone(i.Fields), record.Field{Name: "stages", Once: true})
+	return i
+}
+
+// Parts implements parted.
+func (s boards) Parts() map[string]reflect.Type {
+	return map[string]reflect.Type{"stages": reflect.TypeFor[[]NewStage]()}
+}
+
+// New reads a board to be made, with its stages or the usual ones.
+func (s boards) New(raw json.RawMessage) (Board, error) {
+	rest, own, err := apart(raw, "stages")
+	if err != nil {
+		return Board{}, err
+	}
+	b, err := s.Set.New(rest)
+	wrong := tandem.FieldErrors(err)
+	if err != nil && len(wrong) == 0 {
+		return b, err
+	}
+	if part := own["stages"]; part != nil {
+		var list []NewStage
+		if json.Unmarshal(part, &list) != nil {
+			wrong = append(wrong, tandem.FieldError{Field: "stages", Message: "Give a list of stages, each with name, kind, exit_criteria, probability and color."})
+		}
+		if list != nil {
+			b.Stages = []Stage{}
+		}
+		for _, n := range list {
+			b.Stages = append(b.Stages, n.stage())
+		}
+	}
+	if len(wrong) > 0 {
+		return b, tandem.InvalidFields(wrong...)
+	}
+	return b, nil
+}
+
+// Create makes a board with its stages in their order, or with the usual ones. The first board of its kind is the default,
+// whatever it says.
+func (s boards) Create(ctx context.Context, tx pgx.Tx, b Board) (Board, error) {
+	a, err := s.mayChange(ctx)
+	if err != nil {
+		return b, err
+	}
+	if err := checkBoard(&b); err != nil {
+		return b, err
+	}
+	if b.Stages == nil {
+		b.Stages = usualStages(b.Kind)
+	}
+	if err := checkStages(b.Stages); err != nil {
+		return b, err
+	}
+	b.ID = cmp.Or(b.ID, tandem.NewID())
+	if err := s.takeTurns(ctx, tx, a.Org, b.Kind); err != nil {
+		return b, err
+	}
+	if !b.IsDefault {
+		const sqlFirst = `SELECT NOT EXISTS (SELECT FROM boards WHERE org_id = @org AND kind = @kind AND is_default)`
+		if err := tx.QueryRow(ctx, sqlFirst, pgx.StrictNamedArgs{"org": a.Org, "kind": b.Kind}).Scan(&b.IsDefault); err != nil {
+			return b, fmt.Errorf("look for the default board: %w", err)
+		}
+	} else if err := s.depose(ctx, tx, a, b); err != nil {
+		return b, err
+	}
+	made, err := s.Set.Create(ctx, tx, b)
+	if err != nil {
+		return made, err
+	}
+	for i, st := range b.Stages {
+		st.BoardID, st.Position = made.ID, i+1
+		if _, err := Stages.Set.Create(ctx, tx, st); err != nil {
+			return made, err
+		}
+	}
+	return s.whole(ctx, tx, made.ID)
+}
+
+// Patch changes a board as record.Set does. What becomes the default takes that from the board that was; the default cannot
+// be made none (Conflict).
+func (s boards) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawMessage, version *int64) (Board, error) {
+	a, err := s.mayChange(ctx)
+	if err != nil {
+		return Board{}, err
+	}
+	var asked map[string]json.RawMessage
+	_ = json.Unmarshal(raw, &asked) // what cannot be read, the set refuses
+	var first bool
+	if part := asked["is_default"]; part != nil && json.Unmarshal(part, &first) == nil {
+		old, err := s.Load(ctx, tx, id, false)
+		if err != nil {
+			return old, err
+		}
+		if err := s.takeTurns(ctx, tx, a.Org, old.Kind); err != nil {
+			return old, err
+		}
+		if old, err = s.Load(ctx, tx, id, true); err != nil {
+			return old, err
+		}
+		switch {
+		case first && !old.IsDefault:
+			err = s.depose(ctx, tx, a, old)
+		case !first && old.IsDefault:
+			err = tandem.Errorf(tandem.Conflict, "There is always a default board. Make another one the default instead.")
+		}
+		if err != nil {
+			return old, err
+		}
+	}
+	if _, err := s.Set.Patch(ctx, tx, id, raw, version); err != nil {
+		return Board{}, err
+	}
+	return s.whole(ctx, tx, id)
+}
+
+// takeTurns lets those who choose the default board of a kind wait for each other, in the order of the boards' ids.
+func (s boards) takeTurns(ctx context.Context, tx pgx.Tx, org tandem.ID, kind string) error {
+	const sqlTurn = `SELECT id FROM boards WHERE org_id = @org AND kind = @kind ORDER BY id FOR NO KEY UPDATE`
+	if _, err := tx.Exec(ctx, sqlTurn, pgx.StrictNamedArgs{"org": org, "kind": kind}); err != nil {
+		return fmt.Errorf("lock the boards: %w", err)
+	}
+	return nil
+}
+
+// depose takes from another board that it is the default, for b.
+func (s boards) depose(ctx context.Context, tx pgx.Tx, a tandem.Actor, b Board) error {
+	const sqlDepose = `
+UPDATE boards SET is_default = false, updated_at = now(), version = version + 1
+WHERE org_id = @org AND kind = @kind AND is_default AND id <> @id RETURNING id`
+	var was tandem.ID
+	err := tx.QueryRow(ctx, sqlDepose, pgx.StrictNamedArgs{"org": a.Org, "kind": b.Kind, "id": b.ID}).Scan(&was)
+	if pg.NoRows(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("change the default board: %w", err)
+	}
+	_, err = events.Emit(ctx, tx, tandem.Event{
+		Noun: s.Noun, Verb: "updated", Record: was, Category: s.Category, Severity: "info",
+		Description: a.Name + " made " + b.Name + " the default board instead of this one", Changes: []tandem.Change{{Field: "is_default", Old: true, New: false}},
+	})
+	if err != nil {
+		return fmt.Errorf("board updated: %w", err)
+	}
+	return nil
+}
+
+// Archive hides a board with its stages. The default board is Conflict, and so is one with open leads or deals, or one on
+// which a channel opens its leads.
+func (s boards) Archive(ctx context.Context, tx pgx.Tx, id tandem.ID, version *int64) error {
+	a, err := s.mayChange(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := s.Load(ctx, tx, id, false); err != nil {
+		return err
+	}
+	// Whoever opens or moves something here holds the row: it is counted below, or waits and finds the board archived.
+	const sqlHold = `SELECT FROM boards WHERE org_id = @org AND id = @id FOR UPDATE`
+	if _, err := tx.Exec(ctx, sqlHold, pgx.StrictNamedArgs{"org": a.Org, "id": id}); err != nil {
+		return fmt.Errorf("lock board: %w", err)
+	}
+	b, err := s.Load(ctx, tx, id, true)
+	if err != nil {
+		return err
+	}
+	if b.IsDefault {
+		return tandem.Errorf(tandem.Conflict, "This is the default board. Make another one the default first.")
+	}
+	const sqlOpen = `
+SELECT (SELECT count(*) FROM (SELECT FROM leads WHERE org_id = @org AND board_id = @id AND NOT closed AND archived_at IS NULL LIMIT 1000) few),
+       (SELECT count(*) FROM (SELECT FROM deals WHERE org_id = @org AND board_id = @id AND NOT closed AND archived_at IS NULL LIMIT 1000) few),
+       coalesce((SELECT name FROM channels WHERE org_id = @org AND board_id = @id ORDER BY id LIMIT 1), '')`
+	var leads, deals int
+	var channel string
+	if err := tx.QueryRow(ctx, sqlOpen, pgx.StrictNamedArgs{"org": a.Org, "id": id}).Scan(&leads, &deals, &channel); err != nil {
+		return fmt.Errorf("count what is open on the board: %w", err)
+	}
+	switch {
+	case leads+deals > 0:
+		return tandem.Errorf(tandem.Conflict, "There are open records on this board: %s. Close them first.", howMany(leads, deals))
+	case channel != "":
+		return tandem.Errorf(tandem.Conflict, "The channel %s opens its leads on this board. Give it another board first.", channel)
+	}
+	return s.Set.Archive(ctx, tx, id, version)
+}
+
+// Restore brings an archived board back, with the stages it had.
+func (s boards) Restore(ctx context.Context, tx pgx.Tx, id tandem.ID) (Board, error) {
+	if _, err := s.mayChange(ctx); err != nil {
+		return Board{}, err
+	}
+	if _, err := s.Set.Restore(ctx, tx, id); err != nil {
+		return Board{}, err
+	}
+	return s.whole(ctx, tx, id)
+}
+
+// List returns one page of boards with their stages.
+func (s boards) List(ctx context.Context, tx pgx.Tx, q tandem.Query) (tandem.Page[Board], error) {
+	p, err := s.Set.List(ctx, tx, q)
+	if err != nil {
+		return p, err
+	}
+	return p, withStages(ctx, tx, p.Items)
+}
+
+// Get returns one board with its stages.
+func (s boards) Get(ctx context.Context, tx pgx.Tx, id tandem.ID) (Board, error) {
+	if _, err := s.May(ctx, "read"); err != nil {
+		return Board{}, err
+	}
+	return s.whole(ctx, tx, id)
+}
+
+// whole loads a board with its stages.
+func (s boards) whole(ctx context.Context, tx pgx.Tx, id tandem.ID) (Board, error) {
+	b, err := s.Load(ctx, tx, id, false)
+	if err != nil {
+		return b, err
+	}
+	one := []Board{b}
+	err = withStages(ctx, tx, one)
+	return one[0], err
+}
+
+// mayChange is May for a change, which people alone may make.
+func (s boards) mayChange(ctx context.Context) (tandem.Actor, error) {
+	a, err := s.May(ctx, "write")
+	if err == nil && byMachine(a) {
+		return a, tandem.Errorf(tandem.Forbidden, "Only people change boards.")
+	}
+	return a, err
+}
+
+// withStages fills in the stages of all boards, with one query for them and one for what is on them.
+func withStages(ctx context.Context, tx pgx.Tx, list []Board) error {
+	a, err := tandem.ActorFrom(ctx)
+	if err != nil {
+		return err
+	}
+	ids, at := make([]tandem.ID, len(list)), map[tandem.ID]int{}
+	for i := range list {
+		ids[i], at[list[i].ID], list[i].Stages = list[i].ID, i, []Stage{}
+	}
+	const sqlBoardStages = `
+SELECT id, board_id, name, position, kind, exit_criteria, probability, color, created_at, updated_at, version
+FROM stages WHERE org_id = @org AND board_id = ANY(@boards::uuid[]) AND archived_at IS NULL`
+	rows, err := tx.Query(ctx, sqlBoardStages, pgx.StrictNamedArgs{"org": a.Org, "boards": ids})
+	if err != nil {
+		return fmt.Errorf("list the boards' stages: %w", err)
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByName[Stage])
+	if err != nil {
+		return fmt.Errorf("list the boards' stages: %w", err)
+	}
+	if err := withCounts(ctx, tx, all); err != nil {
+		return err
+	}
+	slices.SortFunc(all, func(a, b Stage) int { return a.Position - b.Position })
+	for _, s := range all {
+		b := &list[at[s.BoardID]]
+		b.Stages = append(b.Stages, s)
+	}
+	return nil
+}
+
+// usualStages are those of a new board that names none.
+func usualStages(kind string) []Stage {
+	list := []NewStage{{Name: "New"}, {Name: "Contacted"}, {Name: "Qualified"}, {Name: "Won", Kind: "won"}, {Name: "Lost", Kind: "lost"}}
+	if kind == "deal" {
+		list = dealStages
+	}
+	all := make([]Stage, len(list))
+	for i, n := range list {
+		all[i] = n.stage()
+	}
+	return all
+}
+
+// SeedBoard makes a board for leads with its stages in the order given; the first board of an organization becomes its
+// default. It needs at least one open stage, or it is Invalid; a name that is taken is Conflict.
+func SeedBoard(ctx context.Context, tx pgx.Tx, name string, list []NewStage) (Board, error) {
+	b := Board{Name: name, Kind: "lead", Stages: []Stage{}}
+	for _, n := range list {
+		b.Stages = append(b.Stages, n.stage())
+	}
+	return Boards.Create(ctx, tx, b)
+}
+
+// SeedDealBoard makes the board for deals that an organization begins with; the migration that made boards records gave the
+// same to those before.
+func SeedDealBoard(ctx context.Context, tx pgx.Tx) (Board, error) {
+	return Boards.Create(ctx, tx, Board{Name: "Deals", Kind: "deal"})
 }

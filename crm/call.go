@@ -13,12 +13,13 @@ import (
 	"github.com/tandemhq/tandem/internal/record"
 )
 
-// Call is a telephone call about one lead, contact or account.
+// Call is a telephone call about one lead, contact, account or deal.
 type Call struct {
 	ID              tandem.ID  `json:"id" db:"id"`
-	LeadID          *tandem.ID `json:"lead_id" db:"lead_id" doc:"What it was about: exactly one of lead_id, contact_id and account_id."`
+	LeadID          *tandem.ID `json:"lead_id" db:"lead_id" doc:"What it was about: exactly one of lead_id, contact_id, account_id and deal_id."`
 	ContactID       *tandem.ID `json:"contact_id" db:"contact_id"`
 	AccountID       *tandem.ID `json:"account_id" db:"account_id"`
+	DealID          *tandem.ID `json:"deal_id" db:"deal_id"`
 	MemberID        *tandem.ID `json:"member_id" db:"member_id" doc:"Who called or was called; whoever adds the call when it is left out."`
 	Direction       string     `json:"direction" db:"direction" enum:"inbound,outbound"`
 	Outcome         string     `json:"outcome" db:"outcome" enum:"connected,no_answer,busy,voicemail,failed"`
@@ -40,6 +41,7 @@ var Calls = calls{record.Set[Call]{
 		{Name: "lead_id", Type: record.ID, Filter: true, Once: true},
 		{Name: "contact_id", Type: record.ID, Filter: true, Once: true},
 		{Name: "account_id", Type: record.ID, Filter: true, Once: true},
+		{Name: "deal_id", Type: record.ID, Filter: true, Once: true},
 		{Name: "member_id", Type: record.ID, Filter: true, Once: true},
 		{Name: "direction", Filter: true, Once: true, Needed: true},
 		{Name: "outcome", Filter: true, Write: true, Needed: true},
@@ -56,7 +58,7 @@ var Calls = calls{record.Set[Call]{
 var callOutcomes = []string{"connected", "no_answer", "busy", "voicemail", "failed"}
 
 func checkCall(c *Call) error {
-	wrong := oneRelated(nil, c.LeadID, c.ContactID, c.AccountID)
+	wrong := oneRelated(nil, c.LeadID, c.ContactID, c.AccountID, c.DealID)
 	refuse := func(field, message string) {
 		wrong = append(wrong, tandem.FieldError{Field: field, Message: message})
 	}

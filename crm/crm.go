@@ -1,5 +1,5 @@
-// Package crm holds the records a team works on: contacts, boards, stages, leads and
-// what is known of them. One entity is one file and one test.
+// Package crm holds the records a team works on: contacts, boards, stages, leads, deals
+// and what is known of them. One entity is one file and one test.
 package crm
 
 import (
@@ -18,6 +18,9 @@ var All = []Resource{
 	resource(Accounts),
 	resource(Contacts),
 	resource[Lead](Leads),
+	resource[Deal](Deals),
+	resource[Board](Boards),
+	resource[Stage](Stages),
 	resource[Note](Notes),
 	resource[Task](Tasks),
 	resource[Call](Calls),
@@ -34,11 +37,12 @@ type Money struct {
 
 var currencyForm = regexp.MustCompile(`^[A-Z]{3}$`)
 
-func (m *Money) check(wrong []tandem.FieldError) []tandem.FieldError {
+// check adds to wrong what is not right with the amount, which the caller calls field.
+func (m *Money) check(field string, wrong []tandem.FieldError) []tandem.FieldError {
 	switch {
 	case m == nil:
 	case m.Minor < 0:
-		return append(wrong, tandem.FieldError{Field: "value", Message: "A value cannot be below zero."})
+		return append(wrong, tandem.FieldError{Field: field, Message: "This cannot be below zero."})
 	case !currencyForm.MatchString(m.Currency):
 		return append(wrong, tandem.FieldError{Field: "currency", Message: "Give the currency as three capital letters, such as EUR."})
 	}

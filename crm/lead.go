@@ -35,6 +35,9 @@ type Lead struct {
 	Conversations  []tandem.ID              `json:"conversation_ids,omitempty" db:"-"`     // only from Get, at most 100
 	Closed         bool                     `json:"-" db:"closed"`                         // on a won or lost stage
 	LostReason     *string                  `json:"lost_reason" db:"lost_reason"`          // only on a lost stage
+	ConvertedAt    *time.Time               `json:"converted_at" db:"converted_at"`        // when a customer came of it
+	AccountID      *tandem.ID               `json:"account_id" db:"account_id"`            // the account that came of it
+	DealID         *tandem.ID               `json:"deal_id" db:"deal_id"`                  // the deal that came of it
 	StageChangedAt time.Time                `json:"stage_changed_at" db:"stage_changed_at"`
 	CreatedAt      time.Time                `json:"created_at" db:"created_at"`
 	UpdatedAt      time.Time                `json:"updated_at" db:"updated_at"`
@@ -61,7 +64,7 @@ type leads struct{ record.Set[Lead] }
 var Leads = leads{record.Set[Lead]{
 	Noun: "lead", Table: "leads", Alias: "l",
 	Select: `SELECT l.id, l.title, l.contact_id, l.board_id, l.source, l.priority, l.temperature, l.tags, l.custom, l.closed,
-		l.lost_reason, l.stage_changed_at, l.created_at, l.updated_at, l.version,
+		l.lost_reason, l.converted_at, l.account_id, l.deal_id, l.stage_changed_at, l.created_at, l.updated_at, l.version,
 		jsonb_build_object('id', c.id, 'name', c.name, 'company', c.company) AS contact,
 		jsonb_build_object('id', s.id, 'name', s.name, 'kind', s.kind) AS stage,
 		CASE WHEN m.id IS NOT NULL THEN jsonb_build_object('id', m.id, 'kind', m.kind, 'name', m.name) END AS assignee,
@@ -85,6 +88,8 @@ var Leads = leads{record.Set[Lead]{
 		{Name: "tags", Type: record.Texts, Filter: true, Write: true},
 		{Name: "custom", Write: true},
 		{Name: "lost_reason", Filter: true},
+		{Name: "converted_at", Type: record.Time, Filter: true},
+		{Name: "account_id", Type: record.ID, Filter: true},
 		{Name: "stage_changed_at", Type: record.Time, Filter: true, Sort: "l.stage_changed_at"},
 		{Name: "created_at", Type: record.Time, Filter: true},
 		{Name: "updated_at", Type: record.Time, Filter: true},
@@ -112,7 +117,7 @@ func checkLead(l *Lead) error {
 	if len(l.Custom) > maxCustom {
 		wrong = append(wrong, tandem.FieldError{Field: "custom", Message: "There may be at most 100 custom fields."})
 	}
-	if wrong = l.Value.check(wrong); len(wrong) > 0 {
+	if wrong = l.Value.check("value", wrong); len(wrong) > 0 {
 		return tandem.InvalidFields(wrong...)
 	}
 	if l.Tags != nil {
@@ -254,10 +259,15 @@ func (s leads) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawM
 	return s.whole(ctx, tx, id)
 }
 
-// Restore brings an archived lead back. It is Conflict while its contact has another open lead on the board.
+// Restore brings an archived lead back. It is Conflict while its contact has another open lead on the board, and while its
+// stage or its board is archived.
 func (s leads) Restore(ctx context.Context, tx pgx.Tx, id tandem.ID) (Lead, error) {
-	if _, err := s.Set.Restore(ctx, tx, id); err != nil {
-		return Lead{}, err
+	l, err := s.Set.Restore(ctx, tx, id)
+	if err != nil {
+		return l, err
+	}
+	if err := stillThere(ctx, tx, s.Noun, l.BoardID, l.Stage.ID, l.Closed); err != nil {
+		return l, err
 	}
 	return s.whole(ctx, tx, id)
 }
@@ -282,7 +292,7 @@ type LeadMove struct {
 
 // Move puts a lead on another stage of its board and closes or reopens it as the stage
 // says. AI members may not move a lead to or away from won or lost: that is Forbidden.
-// A stage of another board is Invalid, and a lost reason with a stage that is not lost is as
+// A stage of another board or an archived one is Invalid, and a lost reason with a stage that is not lost is as
 // well. Reopening is Conflict while the contact has another open lead on the board, and so is
 // a version that is not the lead's. A move to the stage where the lead is does nothing, but
 // for a lost reason that it brings.
@@ -298,12 +308,9 @@ func (s leads) Move(ctx context.Context, tx pgx.Tx, lead tandem.ID, m LeadMove) 
 	if m.Version != nil && *m.Version != l.Version {
 		return l, tandem.Errorf(tandem.Conflict, "Somebody else changed this lead in the meantime: it is at version %d. Load it again.", l.Version)
 	}
-	to, err := stageByID(ctx, tx, a.Org, m.Stage)
-	if err != nil && tandem.KindOf(err) != tandem.NotFound {
+	to, err := targetOn(ctx, tx, a.Org, l.BoardID, m.Stage, s.Noun)
+	if err != nil {
 		return l, err
-	}
-	if err != nil || to.BoardID != l.BoardID {
-		return l, tandem.InvalidFields(tandem.FieldError{Field: "stage_id", Message: "This is not a stage of the lead's board."})
 	}
 	var reason *string
 	if m.LostReason = clean(m.LostReason, 1000); m.LostReason != "" {
@@ -316,14 +323,14 @@ func (s leads) Move(ctx context.Context, tx pgx.Tx, lead tandem.ID, m LeadMove) 
 	if stays && (reason == nil || l.LostReason != nil && *reason == *l.LostReason) {
 		return s.whole(ctx, tx, lead)
 	}
-	if byMachine(a) && (to.Kind != "open" || l.Closed) {
+	if byMachine(a) && (to.closes() || l.Closed) {
 		return l, tandem.Errorf(tandem.Forbidden, "Only a person may move a lead to or from a stage that is won or lost.")
 	}
 	const sqlMove = `
 UPDATE leads SET stage_id = @stage, closed = @closed, lost_reason = @reason, updated_at = now(), version = version + 1,
 	stage_changed_at = CASE WHEN stage_id = @stage THEN stage_changed_at ELSE now() END
 WHERE org_id = @org AND id = @id`
-	if _, err := tx.Exec(ctx, sqlMove, pgx.StrictNamedArgs{"org": a.Org, "id": lead, "stage": to.ID, "closed": to.Kind != "open", "reason": reason}); err != nil {
+	if _, err := tx.Exec(ctx, sqlMove, pgx.StrictNamedArgs{"org": a.Org, "id": lead, "stage": to.ID, "closed": to.closes(), "reason": reason}); err != nil {
 		if pg.IsUnique(err, "leads_open") {
 			return l, tandem.Wrap(tandem.Conflict, err, "%s already has another open lead on this board.", l.Contact.Name)
 		}
@@ -331,6 +338,9 @@ WHERE org_id = @org AND id = @id`
 	}
 	verb, said, changes := "updated", a.Name+" said why the lead is lost", []tandem.Change(nil)
 	if !stays {
+		if err := pass(ctx, tx, a, s.Noun, lead, l.Stage.ID, l.StageChangedAt, to.ID); err != nil {
+			return l, err
+		}
 		verb, said = "moved", a.Name+" moved the lead to "+to.Name
 		changes = append(changes, tandem.Change{Field: "stage", Old: l.Stage.Name, New: to.Name}, tandem.Change{Field: "stage_id", Old: l.Stage.ID, New: to.ID})
 	}
@@ -357,20 +367,9 @@ func (s leads) Assign(ctx context.Context, tx pgx.Tx, lead, member tandem.ID) (L
 	if err != nil {
 		return l, err
 	}
-	name := "nobody"
-	if member != "" {
-		notOne := tandem.InvalidFields(tandem.FieldError{Field: "member_id", Message: "This is not an active member."})
-		if _, err := tandem.ParseID(string(member)); err != nil {
-			return l, notOne
-		}
-		const sqlActive = `SELECT name FROM members WHERE org_id = @org AND id = @member AND status = 'active'`
-		err := tx.QueryRow(ctx, sqlActive, pgx.StrictNamedArgs{"org": a.Org, "member": member}).Scan(&name)
-		if pg.NoRows(err) {
-			return l, notOne
-		}
-		if err != nil {
-			return l, fmt.Errorf("assign lead: %w", err)
-		}
+	name, err := assigneeName(ctx, tx, a.Org, member)
+	if err != nil {
+		return l, err
 	}
 	var old tandem.ID
 	var oldName any
@@ -389,6 +388,27 @@ UPDATE leads SET assignee_id = @member, updated_at = now(), version = version + 
 		return l, err
 	}
 	return s.whole(ctx, tx, lead)
+}
+
+// assigneeName is what a sentence calls whom something is assigned to: a member, or nobody for the empty id. A disabled or
+// unknown member is Invalid.
+func assigneeName(ctx context.Context, tx pgx.Tx, org, member tandem.ID) (name string, err error) {
+	if member == "" {
+		return "nobody", nil
+	}
+	notOne := tandem.InvalidFields(tandem.FieldError{Field: "member_id", Message: "This is not an active member."})
+	if _, err := tandem.ParseID(string(member)); err != nil {
+		return "", notOne
+	}
+	const sqlActive = `SELECT name FROM members WHERE org_id = @org AND id = @member AND status = 'active'`
+	err = tx.QueryRow(ctx, sqlActive, pgx.StrictNamedArgs{"org": org, "member": member}).Scan(&name)
+	if pg.NoRows(err) {
+		return "", notOne
+	}
+	if err != nil {
+		return "", fmt.Errorf("look for the assignee: %w", err)
+	}
+	return name, nil
 }
 
 // LeadFields are the fields of a lead to set; nil leaves one as it is.

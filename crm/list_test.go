@@ -126,7 +126,7 @@ func TestBoardsShowStagesAndCounts(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)
 	h.seedMany(1300)
-	var b, d crm.Board
+	var b crm.Board
 	var all tandem.Page[crm.Board]
 	var st tandem.Page[crm.Stage]
 	var rest tandem.Page[crm.Stage]
@@ -134,23 +134,20 @@ func TestBoardsShowStagesAndCounts(t *testing.T) {
 		if b, err = crm.Boards.Get(ctx, tx, h.board.ID); err != nil {
 			return err
 		}
-		if d, err = crm.Boards.Default(ctx, tx); err != nil {
-			return err
-		}
 		if all, err = crm.Boards.List(ctx, tx, tandem.Query{}); err != nil {
 			return err
 		}
-		if st, err = crm.Stages.List(ctx, tx, tandem.Query{Limit: 3, Filter: map[string]string{"board_id": string(h.board.ID)}}); err != nil {
+		if st, err = crm.Stages.List(ctx, tx, tandem.Query{Limit: 3, Sort: "position", Filter: map[string]string{"board_id": string(h.board.ID)}}); err != nil {
 			return err
 		}
-		rest, err = crm.Stages.List(ctx, tx, tandem.Query{Limit: 3, Cursor: st.Next})
+		rest, err = crm.Stages.List(ctx, tx, tandem.Query{Limit: 3, Sort: "position", Cursor: st.Next})
 		return err
 	})
 	if len(b.Stages) != 4 || b.Stages[0].LeadCount != 1000 || b.Stages[1].LeadCount != 260 || b.Stages[2].LeadCount != 0 || b.Stages[2].Kind != "won" {
 		t.Errorf("stages %+v", b.Stages)
 	}
-	if d.ID != b.ID || len(all.Items) != 1 || len(all.Items[0].Stages) != 4 {
-		t.Errorf("default %s, list %+v", d.ID, all.Items)
+	if !b.IsDefault || len(all.Items) != 1 || len(all.Items[0].Stages) != 4 {
+		t.Errorf("list %+v", all.Items)
 	}
 	if len(st.Items) != 3 || len(rest.Items) != 1 || rest.Items[0].Name != "Lost" || rest.Next != "" {
 		t.Errorf("stages by page: %+v then %+v", st.Items, rest.Items)

@@ -14,12 +14,13 @@ import (
 	"github.com/tandemhq/tandem/internal/record"
 )
 
-// Note is what somebody of the team writes down about one lead, contact or account.
+// Note is what somebody of the team writes down about one lead, contact, account or deal.
 type Note struct {
 	ID        tandem.ID   `json:"id" db:"id"`
-	LeadID    *tandem.ID  `json:"lead_id" db:"lead_id" doc:"What it is about: exactly one of lead_id, contact_id and account_id."`
+	LeadID    *tandem.ID  `json:"lead_id" db:"lead_id" doc:"What it is about: exactly one of lead_id, contact_id, account_id and deal_id."`
 	ContactID *tandem.ID  `json:"contact_id" db:"contact_id"`
 	AccountID *tandem.ID  `json:"account_id" db:"account_id"`
+	DealID    *tandem.ID  `json:"deal_id" db:"deal_id"`
 	AuthorID  *tandem.ID  `json:"author_id" db:"author_id" doc:"The member who wrote it; only this member may change its words."`
 	Body      string      `json:"body" db:"body" example:"She **knows** engines." doc:"Markdown of at most 50,000 characters. It is kept as it was written: show it as Markdown without HTML."`
 	Mentions  []tandem.ID `json:"mentions" db:"mentions" nullable:"false" maxItems:"50" doc:"Members who should know of it."`
@@ -38,6 +39,7 @@ var Notes = notes{record.Set[Note]{
 		{Name: "lead_id", Type: record.ID, Filter: true, Once: true},
 		{Name: "contact_id", Type: record.ID, Filter: true, Once: true},
 		{Name: "account_id", Type: record.ID, Filter: true, Once: true},
+		{Name: "deal_id", Type: record.ID, Filter: true, Once: true},
 		{Name: "author_id", Type: record.ID, Filter: true},
 		{Name: "body", Write: true, Needed: true, Hidden: true},
 		{Name: "mentions", Write: true},
@@ -54,7 +56,7 @@ const (
 )
 
 func checkNote(n *Note) error {
-	wrong := oneRelated(nil, n.LeadID, n.ContactID, n.AccountID)
+	wrong := oneRelated(nil, n.LeadID, n.ContactID, n.AccountID, n.DealID)
 	if n.Body = strings.TrimSpace(n.Body); n.Body == "" || len([]rune(n.Body)) > maxNote {
 		wrong = append(wrong, tandem.FieldError{Field: "body", Message: "A note needs words, at most 50,000 characters."})
 	}
@@ -74,7 +76,7 @@ func checkNote(n *Note) error {
 // oneRelated adds to wrong when a record that is about exactly one other names none or several.
 func oneRelated(wrong []tandem.FieldError, ids ...*tandem.ID) []tandem.FieldError {
 	if related(ids...) != 1 {
-		return append(wrong, tandem.FieldError{Field: "lead_id", Message: "Name exactly one of lead_id, contact_id and account_id."})
+		return append(wrong, tandem.FieldError{Field: "lead_id", Message: "Name exactly one of lead_id, contact_id, account_id and deal_id."})
 	}
 	return wrong
 }

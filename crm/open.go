@@ -28,15 +28,6 @@ type NewLead struct {
 }
 
 const (
-	sqlEntry = `
-SELECT b.id AS board, s.id AS stage, s.name
-FROM boards b JOIN LATERAL (
-	SELECT s.id, s.name FROM stages s WHERE s.org_id = b.org_id AND s.board_id = b.id AND s.kind = 'open' ORDER BY s.position LIMIT 1) s ON true
-WHERE b.org_id = @org AND CASE
-	WHEN @board::uuid IS NOT NULL THEN b.id = @board::uuid
-	WHEN @name <> '' THEN lower(b.name) = lower(@name)
-	ELSE b.kind = 'lead' AND b.is_default END
-ORDER BY b.id LIMIT 1`
 	sqlOpen = `
 INSERT INTO leads (org_id, id, contact_id, board_id, stage_id, title, source, value_minor, currency, priority, temperature, tags, custom)
 SELECT @org, @id, c.id, @board, @stage, CASE WHEN @title <> '' THEN @title ELSE left('Enquiry from ' || c.name, 300) END,
@@ -63,20 +54,18 @@ func (s leads) OpenOrFind(ctx context.Context, tx pgx.Tx, in NewLead) (Lead, boo
 	if err := in.check(); err != nil {
 		return Lead{}, false, err
 	}
-	var board, stage tandem.ID
-	var stageName string
-	err = tx.QueryRow(ctx, sqlEntry, pgx.StrictNamedArgs{"org": a.Org, "board": in.Board.Ptr(), "name": in.BoardName}).Scan(&board, &stage, &stageName)
-	switch {
-	case pg.NoRows(err):
+	at, err := entry(ctx, tx, a.Org, "lead", in.Board, in.BoardName)
+	if tandem.KindOf(err) == tandem.NotFound {
 		return Lead{}, false, tandem.InvalidFields(tandem.FieldError{Field: "board", Message: "There is no such board with an open stage."})
-	case err != nil:
-		return Lead{}, false, fmt.Errorf("find board: %w", err)
+	}
+	if err != nil {
+		return Lead{}, false, err
 	}
 	for range maxRaces {
 		id := tandem.NewID()
 		minor, currency := in.Value.columns()
 		tag, err := tx.Exec(ctx, sqlOpen, pgx.StrictNamedArgs{
-			"org": a.Org, "id": id, "contact": in.Contact, "board": board, "stage": stage, "title": in.Title, "source": in.Source,
+			"org": a.Org, "id": id, "contact": in.Contact, "board": at.Board, "stage": at.ID, "title": in.Title, "source": in.Source,
 			"minor": minor, "currency": currency, "priority": in.Priority, "temperature": in.Temperature, "tags": in.Tags, "custom": in.Custom,
 		})
 		if err != nil {
@@ -87,9 +76,9 @@ func (s leads) OpenOrFind(ctx context.Context, tx pgx.Tx, in NewLead) (Lead, boo
 			if err != nil {
 				return l, false, err
 			}
-			return l, true, emitLead(ctx, tx, id, "created", a.Name+" opened the lead "+l.Title, tandem.Change{Field: "stage", New: stageName})
+			return l, true, emitLead(ctx, tx, id, "created", a.Name+" opened the lead "+l.Title, tandem.Change{Field: "stage", New: at.Name})
 		}
-		err = tx.QueryRow(ctx, sqlOpenLead, pgx.StrictNamedArgs{"org": a.Org, "board": board, "contact": in.Contact}).Scan(&id)
+		err = tx.QueryRow(ctx, sqlOpenLead, pgx.StrictNamedArgs{"org": a.Org, "board": at.Board, "contact": in.Contact}).Scan(&id)
 		if pg.NoRows(err) {
 			if _, err := Contacts.Load(ctx, tx, in.Contact, false); err != nil {
 				return Lead{}, false, err
@@ -127,7 +116,7 @@ func (in *NewLead) check() error {
 			wrong = append(wrong, tandem.FieldError{Field: "board", Message: "There is no such board."})
 		}
 	}
-	if wrong = in.Value.check(wrong); len(wrong) > 0 {
+	if wrong = in.Value.check("value", wrong); len(wrong) > 0 {
 		return tandem.InvalidFields(wrong...)
 	}
 	in.BoardName, in.Title, in.Source = clean(in.BoardName, 120), clean(in.Title, 300), clean(in.Source, 200)

@@ -17,8 +17,9 @@ import (
 // set's own; those that a record does not offer are nil.
 type Resource struct {
 	record.Info
-	Path    string       // below the API's base, such as "/lead-sources"
-	Page    reflect.Type // of what List returns
+	Path    string                  // below the API's base, such as "/lead-sources"
+	Page    reflect.Type            // of what List returns
+	Parts   map[string]reflect.Type // how fields are written that are read in another form; nil: none
 	List    func(ctx context.Context, tx pgx.Tx, q tandem.Query) (any, error)
 	Get     func(ctx context.Context, tx pgx.Tx, id tandem.ID) (any, error)
 	Create  func(ctx context.Context, tx pgx.Tx, raw json.RawMessage) (any, error)
@@ -43,6 +44,11 @@ type removable[T any] interface {
 	Restore(ctx context.Context, tx pgx.Tx, id tandem.ID) (T, error)
 }
 
+// parted is what a set has some of whose fields are written in another form than they are read; their types, by name.
+type parted interface {
+	Parts() map[string]reflect.Type
+}
+
 // resource hides T.
 func resource[T any](s verbs[T]) Resource {
 	r := Resource{
@@ -61,6 +67,9 @@ func resource[T any](s verbs[T]) Resource {
 		},
 	}
 	r.Path = "/" + strings.ReplaceAll(r.Table, "_", "-")
+	if p, ok := s.(parted); ok {
+		r.Parts = p.Parts()
+	}
 	if rm, ok := s.(removable[T]); ok && r.Archivable {
 		r.Archive = rm.Archive
 		r.Restore = func(ctx context.Context, tx pgx.Tx, id tandem.ID) (any, error) { return rm.Restore(ctx, tx, id) }

@@ -13,7 +13,7 @@ import (
 type Tag struct {
 	ID         tandem.ID `json:"id" db:"id"`
 	Name       string    `json:"name" db:"name" example:"VIP" doc:"Each name once per type of record, whatever its case; at most 60 characters."`
-	RecordType string    `json:"record_type" db:"record_type" enum:"lead,contact,account"`
+	RecordType string    `json:"record_type" db:"record_type" enum:"lead,contact,account,deal"`
 	Color      *string   `json:"color" db:"color" example:"#2f6fed" doc:"As #rrggbb; null for none."`
 	CreatedAt  time.Time `json:"created_at" db:"created_at"`
 	UpdatedAt  time.Time `json:"updated_at" db:"updated_at"`
@@ -42,9 +42,9 @@ func checkTag(t *Tag) error {
 		wrong = append(wrong, tandem.FieldError{Field: "name", Message: "A tag needs a name of at most 60 characters."})
 	}
 	switch t.RecordType {
-	case "lead", "contact", "account":
+	case "lead", "contact", "account", "deal":
 	default:
-		wrong = append(wrong, tandem.FieldError{Field: "record_type", Message: "Choose lead, contact or account."})
+		wrong = append(wrong, tandem.FieldError{Field: "record_type", Message: "Choose lead, contact, account or deal."})
 	}
 	if t.Color != nil {
 		c := strings.ToLower(strings.TrimSpace(*t.Color))

@@ -21,9 +21,10 @@ type Task struct {
 	ID          tandem.ID  `json:"id" db:"id"`
 	Title       string     `json:"title" db:"title" example:"Call her back"`
 	Description string     `json:"description" db:"description"`
-	LeadID      *tandem.ID `json:"lead_id" db:"lead_id" doc:"What it is about: at most one of lead_id, contact_id and account_id."`
+	LeadID      *tandem.ID `json:"lead_id" db:"lead_id" doc:"What it is about: at most one of lead_id, contact_id, account_id and deal_id."`
 	ContactID   *tandem.ID `json:"contact_id" db:"contact_id"`
 	AccountID   *tandem.ID `json:"account_id" db:"account_id"`
+	DealID      *tandem.ID `json:"deal_id" db:"deal_id"`
 	AssigneeID  *tandem.ID `json:"assignee_id" db:"assignee_id" doc:"The member who does it, a person or an AI member."`
 	ParentID    *tandem.ID `json:"parent_id" db:"parent_id" doc:"The task that this is a part of. Parts have no parts of their own."`
 	FollowsID   *tandem.ID `json:"follows_id" db:"follows_id" doc:"The recurring task whose completion made this one."`
@@ -49,6 +50,7 @@ var Tasks = tasks{record.Set[Task]{
 		{Name: "lead_id", Type: record.ID, Filter: true, Write: true},
 		{Name: "contact_id", Type: record.ID, Filter: true, Write: true},
 		{Name: "account_id", Type: record.ID, Filter: true, Write: true},
+		{Name: "deal_id", Type: record.ID, Filter: true, Write: true},
 		{Name: "assignee_id", Type: record.ID, Filter: true, Write: true},
 		{Name: "parent_id", Type: record.ID, Filter: true, Write: true},
 		{Name: "follows_id", Type: record.ID, Filter: true},
@@ -82,8 +84,8 @@ func checkTask(t *Task) error {
 	if len([]rune(t.Description)) > 20_000 {
 		refuse("description", "A description has at most 20,000 characters.")
 	}
-	if related(t.LeadID, t.ContactID, t.AccountID) > 1 {
-		refuse("lead_id", "Name at most one of lead_id, contact_id and account_id.")
+	if related(t.LeadID, t.ContactID, t.AccountID, t.DealID) > 1 {
+		refuse("lead_id", "Name at most one of lead_id, contact_id, account_id and deal_id.")
 	}
 	if !slices.Contains(taskStatuses, t.Status) {
 		refuse("status", "Choose todo, in_progress, waiting, completed or cancelled.")
@@ -245,7 +247,7 @@ func (s tasks) follow(ctx context.Context, tx pgx.Tx, t Task, now time.Time) err
 	}
 	due := nextDue(t.Recurrence, *t.DueAt, now)
 	next := Task{
-		Title: t.Title, Description: t.Description, LeadID: t.LeadID, ContactID: t.ContactID, AccountID: t.AccountID, AssigneeID: t.AssigneeID,
+		Title: t.Title, Description: t.Description, LeadID: t.LeadID, ContactID: t.ContactID, AccountID: t.AccountID, DealID: t.DealID, AssigneeID: t.AssigneeID,
 		ParentID: t.ParentID, FollowsID: &t.ID, Priority: t.Priority, Recurrence: t.Recurrence, DueAt: &due,
 	}
 	if t.RemindAt != nil {

@@ -9,19 +9,21 @@ import (
 // records are the kinds of record that crm lists: each may be read and written.
 var records = []string{
 	"account",
+	"board",
 	"call",
 	"contact",
+	"deal",
 	"lead",
 	"lead_source",
 	"note",
 	"saved_view",
+	"stage",
 	"tag",
 	"task",
 }
 
 // Permissions lists every permission there is, sorted.
 var Permissions = permissions(
-	"board:read",
 	"channel:read", "channel:write",
 	"conversation:claim", "conversation:read", "conversation:reply", "conversation:takeover",
 	"dead_letter:read", "dead_letter:write",
@@ -59,7 +61,7 @@ var roles = map[string]map[string]bool{
 	AIRole: only(func(p string) bool {
 		return slices.Contains([]string{
 			"conversation:read", "conversation:reply", "conversation:claim", "handoff:request", "contact:read",
-			"lead:read", "lead:write", "knowledge:read", "member:read", "board:read",
+			"lead:read", "lead:write", "knowledge:read", "member:read", "board:read", "stage:read", "deal:read",
 		}, p)
 	}),
 }

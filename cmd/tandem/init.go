@@ -76,6 +76,9 @@ func (c initCmd) create(ctx context.Context, h *hub.Hub) (demoFile, error) {
 		if _, err := crm.SeedBoard(ctx, tx, "Sales", salesStages); err != nil {
 			return err
 		}
+		if _, err := crm.SeedDealBoard(ctx, tx); err != nil {
+			return err
+		}
 		if err := crm.SeedLeadSources(ctx, tx); err != nil {
 			return err
 		}

@@ -39,7 +39,7 @@ func TestInit(t *testing.T) {
 	var channels, boards struct{ Items []struct{ Name string } }
 	org.ask(t, "/api/v1/channels", &channels)
 	org.ask(t, "/api/v1/boards", &boards)
-	if len(channels.Items) != 2 || len(boards.Items) != 1 {
+	if len(channels.Items) != 2 || len(boards.Items) != 2 {
 		t.Errorf("it begins with %v and %v", channels.Items, boards.Items)
 	}
 	stopped(t, serve)

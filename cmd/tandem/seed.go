@@ -65,6 +65,9 @@ func seedTeam(ctx context.Context, tx pgx.Tx, h *hub.Hub, demo *demoFile) error 
 	if _, err := crm.SeedBoard(ctx, tx, "Sales", salesStages); err != nil {
 		return err
 	}
+	if _, err := crm.SeedDealBoard(ctx, tx); err != nil {
+		return err
+	}
 	if err := crm.SeedLeadSources(ctx, tx); err != nil {
 		return err
 	}

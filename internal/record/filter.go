@@ -28,6 +28,8 @@ const (
 	Int
 	// Time is a moment as RFC 3339 writes it.
 	Time
+	// Date is a day such as 2026-11-30.
+	Date
 	// Texts is a list of texts; has finds one of them.
 	Texts
 )
@@ -50,6 +52,7 @@ var kinds = map[Type]kind{
 	Bool:  {"boolean", equality, readBool, "This must be true or false."},
 	Int:   {"bigint", ordering, func(s string) error { _, err := strconv.ParseInt(s, 10, 64); return err }, "This must be a whole number."},
 	Time:  {"timestamptz", ordering, readTime, "This must be a time such as 2026-11-30T15:04:05Z."},
+	Date:  {"date", ordering, func(s string) error { return readTime(s + "T00:00:00Z") }, "This must be a date such as 2026-11-30."},
 	Texts: {"text", "has null", nil, ""},
 }
 
@@ -128,10 +131,9 @@ func (c *conditions) one(w tandem.Where) string {
 		}
 		return col + " = ANY(" + c.arg(parts, "text[]") + "::" + k.sql + "[])"
 	}
-	if msg := k.wrong(w.Value); msg != "" {
+	switch msg := k.wrong(w.Value); {
+	case msg != "":
 		return c.refuse(w.Field, msg)
-	}
-	switch {
 	case op == "has" && f.Type == Texts:
 		return col + " @> ARRAY[" + c.arg(w.Value, "text") + "]"
 	case op == "has":

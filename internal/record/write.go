@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -30,9 +31,7 @@ func (s Set[T]) Create(ctx context.Context, tx pgx.Tx, v T) (T, error) {
 		}
 	}
 	_, id := s.key(&v)
-	if id == "" {
-		id = tandem.NewID()
-	}
+	id = cmp.Or(id, tandem.NewID())
 	cols, marks := []string{"org_id", "id"}, []string{"@org_id", "@id"}
 	args := pgx.StrictNamedArgs{"org_id": a.Org, "id": id}
 	var changes []tandem.Change
