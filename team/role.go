@@ -11,6 +11,7 @@ var records = []string{
 	"account",
 	"call",
 	"contact",
+	"custom_field",
 	"lead",
 	"lead_source",
 	"note",
@@ -52,14 +53,16 @@ const (
 )
 
 var roles = map[string]map[string]bool{
-	Owner:  only(func(string) bool { return true }),
-	Admin:  only(func(string) bool { return true }),
-	Agent:  only(func(p string) bool { return p != "member:write" && p != "channel:write" && p != "dead_letter:write" }),
+	Owner: only(func(string) bool { return true }),
+	Admin: only(func(string) bool { return true }),
+	Agent: only(func(p string) bool {
+		return !slices.Contains([]string{"member:write", "channel:write", "dead_letter:write", "custom_field:write"}, p)
+	}),
 	Viewer: only(func(p string) bool { return strings.HasSuffix(p, ":read") }),
 	AIRole: only(func(p string) bool {
 		return slices.Contains([]string{
 			"conversation:read", "conversation:reply", "conversation:claim", "handoff:request", "contact:read",
-			"lead:read", "lead:write", "knowledge:read", "member:read", "board:read",
+			"custom_field:read", "lead:read", "lead:write", "knowledge:read", "member:read", "board:read",
 		}, p)
 	}),
 }
