@@ -58,13 +58,9 @@ func (c *change) apply(ctx context.Context, tx pgx.Tx, old, asked map[string]any
 	return now, c.exist(ctx, tx)
 }
 
-// complete fills the default of a field that a new record does not name, and asks for one that it needs.
-func (c *change) complete(f *CustomField, custom map[string]any) {
-	if _, ok := custom[f.Key]; ok {
-		return
-	}
-	key := customPrefix + f.Key
-	if slices.ContainsFunc(c.wrong, func(w tandem.FieldError) bool { return w.Field == key }) {
+// complete fills the default of a field of which asked, for a new record, says nothing, and asks for one that it needs.
+func (c *change) complete(f *CustomField, asked, custom map[string]any) {
+	if _, said := asked[f.Key]; said {
 		return
 	}
 	if v := f.preset(); v != nil {

@@ -84,15 +84,17 @@ func (s customized[T]) ready(ctx context.Context, tx pgx.Tx, v *T, check func(*T
 		}
 	}
 	_, custom := s.parts(v)
-	c := change{fields: fields, actor: a}
-	*custom, err = c.apply(ctx, tx, nil, *custom)
+	asked, c := *custom, change{fields: fields, actor: a}
+	if *custom, err = c.apply(ctx, tx, nil, asked); err != nil {
+		return nil, err
+	}
 	for i := range fields {
-		c.complete(&fields[i], *custom)
+		c.complete(&fields[i], asked, *custom)
 	}
-	if wrong = append(wrong, c.wrong...); err == nil && len(wrong) > 0 {
-		err = tandem.InvalidFields(wrong...)
+	if wrong = append(wrong, c.wrong...); len(wrong) > 0 {
+		return nil, tandem.InvalidFields(wrong...)
 	}
-	return fields, err
+	return fields, nil
 }
 
 // settle takes possession of the unique values of a record that is as it shall be: those of keys, or all.
