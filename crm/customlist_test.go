@@ -258,7 +258,7 @@ var hostileKeys = []string{"motto", "story", "seats", "budget", "renewal", "met"
 
 func (g hostile) key() string {
 	key := hostileKeys[g.IntN(len(hostileKeys))]
-	switch g.IntN(8) {
+	switch g.IntN(16) {
 	case 0:
 		return key + g.text()
 	case 1:
@@ -369,7 +369,7 @@ func TestHostileCustomFields(t *testing.T) {
 				i++
 				switch {
 				case i%10 == 0:
-					raw, err := json.Marshal(map[string]any{"custom": map[string]any{g.key(): g.value(0), g.key(): g.value(0)}})
+					raw, err := json.Marshal(map[string]any{"custom": map[string]any{g.key(): g.value(0)}})
 					if err != nil {
 						return err
 					}

@@ -23,7 +23,7 @@ type customType struct {
 	text func(s string) any
 
 	kind  record.Type
-	value string // in SQL, # is the jsonb value; NULL for what does not fit
+	value string // in SQL, VALUE is the jsonb value; NULL for what does not fit
 	is    string // the jsonb value of those that are ?; empty: to_jsonb(?)
 	sort  string // value where it is NULL; empty: a list is not sorted by it
 
@@ -32,8 +32,8 @@ type customType struct {
 
 // How the types of fields read in SQL.
 const (
-	asText   = "(# #>> '{}')"
-	asNumber = "tandem_number(#)"
+	asText   = "(VALUE #>> '{}')"
+	asNumber = "tandem_number(VALUE)"
 	endless  = "'infinity'"
 )
 
@@ -42,28 +42,28 @@ var customTypes = map[string]customType{
 	"long_text": {read: readText(20_000), value: asText, lengths: true},
 	"number":    {read: readNumber, text: jsonText, kind: record.Number, value: asNumber, sort: endless, unique: true, bounds: true},
 	"money": {
-		read: readMoney, text: moneyText, kind: record.Number, value: "tandem_number(#->'minor')", is: "jsonb_build_object('minor', ?)", sort: endless, bounds: true,
+		read: readMoney, text: moneyText, kind: record.Number, value: "tandem_number(VALUE->'minor')", is: "jsonb_build_object('minor', ?)", sort: endless, bounds: true,
 	},
-	"date": {read: readDate, kind: record.Date, value: "tandem_date(#)", is: "to_jsonb(to_char(?, 'YYYY-MM-DD'))", sort: endless, unique: true},
+	"date": {read: readDate, kind: record.Date, value: "tandem_date(VALUE)", is: "to_jsonb(to_char(?, 'YYYY-MM-DD'))", sort: endless, unique: true},
 	"datetime": {
-		read: readDatetime, kind: record.Time, value: "tandem_time(#)", sort: endless, unique: true,
+		read: readDatetime, kind: record.Time, value: "tandem_time(VALUE)", sort: endless, unique: true,
 		is: `to_jsonb(to_char(? AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))`,
 	},
 	"select":       {read: readOption, value: asText, sort: "''"},
-	"multi_select": {read: readOptions, text: listText, kind: record.Texts, value: "#", is: "jsonb_build_array(?)"},
-	"checkbox":     {read: readCheckbox, text: jsonText, kind: record.Bool, value: "tandem_bool(#)", sort: "false"},
+	"multi_select": {read: readOptions, text: listText, kind: record.Texts, value: "VALUE", is: "jsonb_build_array(?)"},
+	"checkbox":     {read: readCheckbox, text: jsonText, kind: record.Bool, value: "tandem_bool(VALUE)", sort: "false"},
 	"url":          {read: readURL, value: asText, sort: "''", unique: true},
 	"email":        {read: readAs(NormalizeEmail, "This is not an e-mail address."), value: asText, sort: "''", unique: true},
 	"phone":        {read: readAs(noRegion, "Write the number with its country code, such as +49 40 123456."), value: asText, sort: "''", unique: true},
-	"user":         {read: readID, kind: record.ID, value: "tandem_uuid(#)", is: "to_jsonb(?::text)", unique: true},
-	"relation":     {read: readID, kind: record.ID, value: "tandem_uuid(#)", is: "to_jsonb(?::text)", unique: true},
+	"user":         {read: readID, kind: record.ID, value: "tandem_uuid(VALUE)", is: "to_jsonb(?::text)", unique: true},
+	"relation":     {read: readID, kind: record.ID, value: "tandem_uuid(VALUE)", is: "to_jsonb(?::text)", unique: true},
 }
 
 // field is what a list of the field's records may do with it. alias is how the list names their table. The key is no text of
 // a user: its form is checked here and by the table.
 func (f *CustomField) field(alias string) record.Field {
 	t := customTypes[f.Type]
-	value := strings.ReplaceAll(t.value, "#", "("+alias+".custom->'"+f.Key+"')")
+	value := strings.ReplaceAll(t.value, "VALUE", "("+alias+".custom->'"+f.Key+"')")
 	is := t.is
 	if is == "" {
 		is = "to_jsonb(?)"
