@@ -19,15 +19,16 @@ type sample struct{ create, patch, wrong string }
 
 // samples has one of every kind of record that crm lists; one that is missing fails the tests.
 var samples = map[string]sample{
-	"account":     {`{"name":"Analytical Engines","domain":"engines.example.com","tags":["a","b"]}`, `{"industry":"Computing"}`, `{"name":""}`},
-	"contact":     {`{"name":"Charles Babbage","email":"charles@example.com","phone":"+44 20 7946 0000"}`, `{"company":"Engines"}`, `{"name":"x","email":"nobody"}`},
-	"lead":        {`{"contact_id":"{contact}","title":"An engine","value":{"minor":500000,"currency":"GBP"},"temperature":"warm"}`, `{"priority":"high"}`, `{"contact_id":"{contact}","priority":"soon"}`},
-	"note":        {`{"lead_id":"{lead}","body":"She **knows** engines.","mentions":["{colleague}"]}`, `{"pinned":true}`, `{"body":"About nothing"}`},
-	"task":        {`{"title":"Call her back","lead_id":"{lead}","assignee_id":"{colleague}","due_at":"2100-12-01T09:00:00Z","remind_at":"2100-12-01T08:00:00Z"}`, `{"status":"in_progress"}`, `{"title":""}`},
-	"call":        {`{"lead_id":"{lead}","direction":"outbound","outcome":"connected","started_at":"2026-11-30T15:04:05Z","duration_seconds":240}`, `{"notes":"She wants two racks"}`, `{"lead_id":"{lead}","direction":"outbound","outcome":"connected","started_at":"2026-11-30T15:04:05Z","recording_url":"http://example.com"}`},
-	"lead_source": {`{"name":"Trade fair","kind":"other","channel_id":"{chat}","cost_minor":1250,"currency":"EUR"}`, `{"active":false}`, `{"name":"Trade fair","kind":"other","cost_minor":1}`},
-	"tag":         {`{"name":"VIP","record_type":"lead","color":"#2F6FED"}`, `{"color":null}`, `{"name":"VIP","record_type":"task"}`},
-	"saved_view":  {`{"name":"Hot leads","record_type":"lead","query":{"filter":{"temperature":"hot"},"where":{"or":[{"field":"assignee_id","value":"{colleague}"},{"field":"value","op":"gte","value":"100000"}]},"sort":"-value","fields":["title","value"]},"shared":true,"position":1}`, `{"query":{"filter":{"contact_id":"{contact}"}}}`, `{"name":"Hot leads","record_type":"lead","query":{"sort":"nonsense"}}`},
+	"account":      {`{"name":"Analytical Engines","domain":"engines.example.com","tags":["a","b"]}`, `{"industry":"Computing"}`, `{"name":""}`},
+	"contact":      {`{"name":"Charles Babbage","email":"charles@example.com","phone":"+44 20 7946 0000"}`, `{"company":"Engines"}`, `{"name":"x","email":"nobody"}`},
+	"lead":         {`{"contact_id":"{contact}","title":"An engine","value":{"minor":500000,"currency":"GBP"},"temperature":"warm"}`, `{"priority":"high"}`, `{"contact_id":"{contact}","priority":"soon"}`},
+	"note":         {`{"lead_id":"{lead}","body":"She **knows** engines.","mentions":["{colleague}"]}`, `{"pinned":true}`, `{"body":"About nothing"}`},
+	"task":         {`{"title":"Call her back","lead_id":"{lead}","assignee_id":"{colleague}","due_at":"2100-12-01T09:00:00Z","remind_at":"2100-12-01T08:00:00Z"}`, `{"status":"in_progress"}`, `{"title":""}`},
+	"call":         {`{"lead_id":"{lead}","direction":"outbound","outcome":"connected","started_at":"2026-11-30T15:04:05Z","duration_seconds":240}`, `{"notes":"She wants two racks"}`, `{"lead_id":"{lead}","direction":"outbound","outcome":"connected","started_at":"2026-11-30T15:04:05Z","recording_url":"http://example.com"}`},
+	"lead_source":  {`{"name":"Trade fair","kind":"other","channel_id":"{chat}","cost_minor":1250,"currency":"EUR"}`, `{"active":false}`, `{"name":"Trade fair","kind":"other","cost_minor":1}`},
+	"tag":          {`{"name":"VIP","record_type":"lead","color":"#2F6FED"}`, `{"color":null}`, `{"name":"VIP","record_type":"task"}`},
+	"custom_field": {`{"record_type":"account","key":"plan","label":"Plan","type":"select","options":[{"value":"pro","label":"Professional","color":"#2f6fed"},{"value":"free"}],"default_value":"free","ai_may_write":true}`, `{"label":"Tariff","options":[{"value":"pro"},{"value":"free"},{"value":"basic"}]}`, `{"record_type":"account","key":"Plan","label":"Plan","type":"select"}`},
+	"saved_view":   {`{"name":"Hot leads","record_type":"lead","query":{"filter":{"temperature":"hot"},"where":{"or":[{"field":"assignee_id","value":"{colleague}"},{"field":"value","op":"gte","value":"100000"}]},"sort":"-value","fields":["title","value"]},"shared":true,"position":1}`, `{"query":{"filter":{"contact_id":"{contact}"}}}`, `{"name":"Hot leads","record_type":"lead","query":{"sort":"nonsense"}}`},
 }
 
 // recordScenarios are what every kind of record has to do.

@@ -27,7 +27,7 @@ type Account struct {
 }
 
 // Accounts is the set of accounts.
-var Accounts = record.Set[Account]{
+var Accounts = customized[Account]{parts: func(a *Account) (*tandem.ID, *map[string]any) { return &a.ID, &a.Custom }, Set: record.Set[Account]{
 	Noun: "account", Table: "accounts",
 	Fields: []record.Field{
 		{Name: "name", Filter: true, Write: true, Needed: true, Sort: "lower(accounts.name)"},
@@ -44,7 +44,7 @@ var Accounts = record.Set[Account]{
 	},
 	Search:     []string{"accounts.name", "accounts.domain"},
 	Archivable: true, Label: "name", Category: "crm", Check: checkAccount,
-}
+}}
 
 var domainForm = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$`)
 
@@ -65,9 +65,6 @@ func checkAccount(a *Account) error {
 		if a.Phone = &p; !ok {
 			wrong = append(wrong, tandem.FieldError{Field: "phone", Message: "Write the number with its country code, such as +49 40 123456."})
 		}
-	}
-	if len(a.Custom) > maxCustom {
-		wrong = append(wrong, tandem.FieldError{Field: "custom", Message: "There may be at most 100 custom fields."})
 	}
 	if len(wrong) > 0 {
 		return tandem.InvalidFields(wrong...)

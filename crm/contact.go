@@ -36,10 +36,10 @@ type Recognized struct {
 	Value string `json:"value" db:"value"`
 }
 
-type contacts struct{ record.Set[Contact] }
+type contacts struct{ customized[Contact] }
 
 // Contacts is the set of contacts.
-var Contacts = contacts{record.Set[Contact]{
+var Contacts = contacts{customized[Contact]{parts: func(c *Contact) (*tandem.ID, *map[string]any) { return &c.ID, &c.Custom }, Set: record.Set[Contact]{
 	Noun: "contact", Table: "contacts",
 	Fields: []record.Field{
 		{Name: "name", Filter: true, Write: true, Needed: true, Sort: "lower(contacts.name)"},
@@ -56,7 +56,7 @@ var Contacts = contacts{record.Set[Contact]{
 	},
 	Search:     []string{"contacts.name", "contacts.last_name", "contacts.email", "contacts.company"},
 	Archivable: true, Label: "name", Category: "crm", Check: checkContact,
-}}
+}}}
 
 func checkContact(c *Contact) error {
 	var wrong []tandem.FieldError
@@ -77,9 +77,6 @@ func checkContact(c *Contact) error {
 			wrong = append(wrong, tandem.FieldError{Field: "phone", Message: "Write the number with its country code, such as +49 40 123456."})
 		}
 	}
-	if len(c.Custom) > maxCustom {
-		wrong = append(wrong, tandem.FieldError{Field: "custom", Message: "There may be at most 100 custom fields."})
-	}
 	if len(wrong) > 0 {
 		return tandem.InvalidFields(wrong...)
 	}
@@ -92,17 +89,17 @@ func checkContact(c *Contact) error {
 // Create adds a contact by hand; its e-mail address and phone number become identities.
 // One that belongs to another contact is Conflict.
 func (s contacts) Create(ctx context.Context, tx pgx.Tx, c Contact) (Contact, error) {
-	c, err := s.Set.Create(ctx, tx, c)
+	c, err := s.customized.Create(ctx, tx, c)
 	if err != nil {
 		return c, err
 	}
 	return c, identify(ctx, tx, c)
 }
 
-// Patch changes a contact as record.Set does. A new e-mail address or phone number becomes
+// Patch changes a contact as customized does. A new e-mail address or phone number becomes
 // an identity beside the old ones, by which the contact is still recognized.
 func (s contacts) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawMessage, version *int64) (Contact, error) {
-	c, err := s.Set.Patch(ctx, tx, id, raw, version)
+	c, err := s.customized.Patch(ctx, tx, id, raw, version)
 	if err != nil {
 		return c, err
 	}

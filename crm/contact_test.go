@@ -144,6 +144,7 @@ func TestContactsArePatchedWithVersionAndPermission(t *testing.T) {
 	h := newHub(t)
 	c := h.contact("sara@example.com", "Sara Weber")
 	other := h.contact("bo@example.com", "Bo")
+	h.define(`{"record_type":"contact","key":"seats","label":"Seats","type":"number"}`)
 	patch := func(ctx context.Context, id tandem.ID, body string, version *int64) (got crm.Contact, err error) {
 		err = h.try(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
 			got, err = crm.Contacts.Patch(ctx, tx, id, json.RawMessage(body), version)

@@ -15,8 +15,8 @@ import (
 
 // All lists every record set of this package; a test fails when one is missing. The API serves them all.
 var All = []Resource{
-	resource(Accounts),
-	resource(Contacts),
+	resource[Account](Accounts),
+	resource[Contact](Contacts),
 	resource[Lead](Leads),
 	resource[Deal](Deals),
 	resource[Board](Boards),
@@ -27,6 +27,7 @@ var All = []Resource{
 	resource(LeadSources),
 	resource(Tags),
 	resource[SavedView](SavedViews),
+	resource[CustomField](CustomFields),
 }
 
 // Money is an amount in the currency's minor unit: 3800000 EUR is 38,000.00 euros.
@@ -68,8 +69,8 @@ func clean(s string, n int) string {
 
 const (
 	maxTags   = 50
-	maxTag    = 60 // characters
-	maxCustom = 100
+	maxTag    = 60  // characters
+	maxCustom = 100 // values of a record that comes from outside
 )
 
 // cleanTags returns tags trimmed, without blanks and repeats, at most 50 of them.

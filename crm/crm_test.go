@@ -211,6 +211,9 @@ func isSet(e ast.Expr) bool {
 	if !ok {
 		return false
 	}
+	if id, ok := ix.X.(*ast.Ident); ok {
+		return id.Name == "customized"
+	}
 	sel, ok := ix.X.(*ast.SelectorExpr)
 	return ok && sel.Sel.Name == "Set"
 }

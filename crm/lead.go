@@ -58,10 +58,10 @@ type LeadStage struct {
 	Kind string    `json:"kind" enum:"open,won,lost"`
 }
 
-type leads struct{ record.Set[Lead] }
+type leads struct{ customized[Lead] }
 
 // Leads is the set of leads.
-var Leads = leads{record.Set[Lead]{
+var Leads = leads{customized[Lead]{parts: func(l *Lead) (*tandem.ID, *map[string]any) { return &l.ID, &l.Custom }, Set: record.Set[Lead]{
 	Noun: "lead", Table: "leads", Alias: "l",
 	Select: `SELECT l.id, l.title, l.contact_id, l.board_id, l.source, l.priority, l.temperature, l.tags, l.custom, l.closed,
 		l.lost_reason, l.converted_at, l.account_id, l.deal_id, l.stage_changed_at, l.created_at, l.updated_at, l.version,
@@ -96,7 +96,7 @@ var Leads = leads{record.Set[Lead]{
 	},
 	Search:     []string{"l.title", "c.name", "c.company"},
 	Archivable: true, Label: "title", Lead: "id", Category: "crm", Check: checkLead,
-}}
+}}}
 
 var (
 	priorities   = map[string]bool{"low": true, "normal": true, "high": true, "urgent": true}
@@ -113,9 +113,6 @@ func checkLead(l *Lead) error {
 	}
 	if !temperatures[l.Temperature] {
 		wrong = append(wrong, tandem.FieldError{Field: "temperature", Message: "Choose cold, warm or hot."})
-	}
-	if len(l.Custom) > maxCustom {
-		wrong = append(wrong, tandem.FieldError{Field: "custom", Message: "There may be at most 100 custom fields."})
 	}
 	if wrong = l.Value.check("value", wrong); len(wrong) > 0 {
 		return tandem.InvalidFields(wrong...)
@@ -187,7 +184,8 @@ func apart(raw json.RawMessage, names ...string) (rest json.RawMessage, own map[
 
 // Create opens a lead for a contact on a board. One that is open there already is Conflict: there is one chance at a time.
 func (s leads) Create(ctx context.Context, tx pgx.Tx, l Lead) (Lead, error) {
-	if _, err := s.May(ctx, "write"); err != nil {
+	fields, err := s.ready(ctx, tx, &l, nil)
+	if err != nil {
 		return l, err
 	}
 	made, opened, err := s.OpenOrFind(ctx, tx, NewLead{
@@ -200,12 +198,12 @@ func (s leads) Create(ctx context.Context, tx pgx.Tx, l Lead) (Lead, error) {
 	if !opened {
 		return made, tandem.Errorf(tandem.Conflict, "%s already has an open lead on this board: %s.", made.Contact.Name, made.Title)
 	}
-	return made, nil
+	return made, s.settle(ctx, tx, fields, &made)
 }
 
 // List returns one page of leads with what is known of each.
 func (s leads) List(ctx context.Context, tx pgx.Tx, q tandem.Query) (tandem.Page[Lead], error) {
-	p, err := s.Set.List(ctx, tx, q)
+	p, err := s.customized.List(ctx, tx, q)
 	if err != nil {
 		return p, err
 	}
@@ -238,7 +236,7 @@ func (s leads) Get(ctx context.Context, tx pgx.Tx, id tandem.ID) (Lead, error) {
 	return l, nil
 }
 
-// Patch changes a lead as record.Set does, and its value.
+// Patch changes a lead as customized does, and its value.
 func (s leads) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawMessage, version *int64) (Lead, error) {
 	rest, own, err := apart(raw, "value")
 	if err != nil {
@@ -250,7 +248,7 @@ func (s leads) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawM
 			return Lead{}, tandem.InvalidFields(tandem.FieldError{Field: "value", Message: "Give an amount in the currency's smallest unit and the currency, such as {\"minor\":125000,\"currency\":\"EUR\"}."})
 		}
 	}
-	if _, err := s.Set.Patch(ctx, tx, id, rest, version); err != nil {
+	if _, err := s.customized.Patch(ctx, tx, id, rest, version); err != nil {
 		return Lead{}, err
 	}
 	if value != nil {
@@ -262,7 +260,7 @@ func (s leads) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawM
 // Restore brings an archived lead back. It is Conflict while its contact has another open lead on the board, and while its
 // stage or its board is archived.
 func (s leads) Restore(ctx context.Context, tx pgx.Tx, id tandem.ID) (Lead, error) {
-	l, err := s.Set.Restore(ctx, tx, id)
+	l, err := s.customized.Restore(ctx, tx, id)
 	if err != nil {
 		return l, err
 	}

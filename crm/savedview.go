@@ -1,10 +1,10 @@
 package crm
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -32,15 +32,13 @@ type ViewQuery struct {
 	Filter map[string]string `json:"filter,omitempty" doc:"Fields and the values they must have."`
 	Where  *tandem.Where     `json:"where,omitempty"`
 	Sort   string            `json:"sort,omitempty" maxLength:"100"`
-	Fields []string          `json:"fields,omitempty" maxItems:"100" doc:"The fields to show; all when empty."`
+	Fields []string          `json:"fields,omitempty" maxItems:"100" doc:"The fields to show, custom ones as custom.key; all when empty."`
 }
 
 // UnmarshalJSON refuses members that a query does not have, which would be lost without a word.
 func (q *ViewQuery) UnmarshalJSON(b []byte) error {
 	type plain ViewQuery
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	return d.Decode((*plain)(q))
+	return strictly(b, (*plain)(q))
 }
 
 type savedViews struct{ record.Set[SavedView] }
@@ -119,11 +117,22 @@ func (v *SavedView) try(ctx context.Context, tx pgx.Tx) error {
 	if i < 0 {
 		return tandem.InvalidFields(tandem.FieldError{Field: "record_type", Message: "There is no list of such records."})
 	}
+	a, err := tandem.ActorFrom(ctx)
+	if err != nil {
+		return err
+	}
+	var custom []CustomField
+	if slices.ContainsFunc(v.Query.Fields, func(f string) bool { return strings.HasPrefix(f, customPrefix) }) {
+		if custom, err = fieldsOf(ctx, tx, a.Org, v.RecordType, false); err != nil {
+			return err
+		}
+	}
 	for _, f := range v.Query.Fields {
-		if !All[i].Shows(f) {
+		key, isCustom := strings.CutPrefix(f, customPrefix)
+		if isCustom && fieldOf(custom, key) == nil || !isCustom && !All[i].Shows(f) {
 			return tandem.InvalidFields(tandem.FieldError{Field: "query.fields", Message: "A record of this kind has no field " + tandem.Clip(f, 40) + "."})
 		}
 	}
-	_, err := All[i].List(ctx, tx, tandem.Query{Filter: v.Query.Filter, Where: v.Query.Where, Sort: v.Query.Sort, Limit: 1})
+	_, err = All[i].List(ctx, tx, tandem.Query{Filter: v.Query.Filter, Where: v.Query.Where, Sort: v.Query.Sort, Limit: 1})
 	return err
 }

@@ -12,6 +12,7 @@ var records = []string{
 	"board",
 	"call",
 	"contact",
+	"custom_field",
 	"deal",
 	"lead",
 	"lead_source",
@@ -54,14 +55,16 @@ const (
 )
 
 var roles = map[string]map[string]bool{
-	Owner:  only(func(string) bool { return true }),
-	Admin:  only(func(string) bool { return true }),
-	Agent:  only(func(p string) bool { return p != "member:write" && p != "channel:write" && p != "dead_letter:write" }),
+	Owner: only(func(string) bool { return true }),
+	Admin: only(func(string) bool { return true }),
+	Agent: only(func(p string) bool {
+		return !slices.Contains([]string{"member:write", "channel:write", "dead_letter:write", "custom_field:write"}, p)
+	}),
 	Viewer: only(func(p string) bool { return strings.HasSuffix(p, ":read") }),
 	AIRole: only(func(p string) bool {
 		return slices.Contains([]string{
 			"conversation:read", "conversation:reply", "conversation:claim", "handoff:request", "contact:read",
-			"lead:read", "lead:write", "knowledge:read", "member:read", "board:read", "stage:read", "deal:read",
+			"custom_field:read", "lead:read", "lead:write", "knowledge:read", "member:read", "board:read", "stage:read", "deal:read",
 		}, p)
 	}),
 }

@@ -2,7 +2,7 @@ package record
 
 import (
 	"cmp"
-	"errors"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,16 +28,18 @@ const (
 	Int
 	// Time is a moment as RFC 3339 writes it.
 	Time
-	// Date is a day such as 2026-11-30.
-	Date
 	// Texts is a list of texts; has finds one of them.
 	Texts
+	// Number is a decimal number.
+	Number
+	// Date is a day as ISO 8601 writes it.
+	Date
 )
 
 // kind is what a Type is in SQL, what may be asked of it, how a text is read and what to say of one that cannot be.
 type kind struct {
 	sql, ops string
-	read     func(string) error
+	read     func(string) bool
 	none     string
 }
 
@@ -47,13 +49,14 @@ const (
 )
 
 var kinds = map[Type]kind{
-	Text:  {"text", "eq ne in has null", nil, ""},
-	ID:    {"uuid", equality, func(s string) error { _, err := tandem.ParseID(s); return err }, "This must be an id."},
-	Bool:  {"boolean", equality, readBool, "This must be true or false."},
-	Int:   {"bigint", ordering, func(s string) error { _, err := strconv.ParseInt(s, 10, 64); return err }, "This must be a whole number."},
-	Time:  {"timestamptz", ordering, readTime, "This must be a time such as 2026-11-30T15:04:05Z."},
-	Date:  {"date", ordering, func(s string) error { return readTime(s + "T00:00:00Z") }, "This must be a date such as 2026-11-30."},
-	Texts: {"text", "has null", nil, ""},
+	Text:   {"text", "eq ne in has null", nil, ""},
+	ID:     {"uuid", equality, func(s string) bool { _, err := tandem.ParseID(s); return err == nil }, "This must be an id."},
+	Bool:   {"boolean", equality, func(s string) bool { return s == "true" || s == "false" }, "This must be true or false."},
+	Int:    {"bigint", ordering, func(s string) bool { _, err := strconv.ParseInt(s, 10, 64); return err == nil }, "This must be a whole number."},
+	Time:   {"timestamptz", ordering, func(s string) bool { return since(time.RFC3339, s) }, "This must be a time such as 2026-11-30T15:04:05Z."},
+	Texts:  {"text", "has null", nil, ""},
+	Number: {"numeric", ordering, regexp.MustCompile(`^-?\d{1,400}(\.\d{1,400})?$`).MatchString, "This must be a number such as 12.5."},
+	Date:   {"date", ordering, func(s string) bool { return since(time.DateOnly, s) }, "This must be a day such as 2026-11-30."},
 }
 
 var comparison = map[string]string{"eq": " = ", "ne": " IS DISTINCT FROM ", "lt": " < ", "lte": " <= ", "gt": " > ", "gte": " >= "}
@@ -134,6 +137,8 @@ func (c *conditions) one(w tandem.Where) string {
 	switch msg := k.wrong(w.Value); {
 	case msg != "":
 		return c.refuse(w.Field, msg)
+	case f.Is != "" && (op == "eq" || f.Type == Texts):
+		return strings.ReplaceAll(f.Is, "?", c.arg(w.Value, k.sql))
 	case op == "has" && f.Type == Texts:
 		return col + " @> ARRAY[" + c.arg(w.Value, "text") + "]"
 	case op == "has":
@@ -151,27 +156,16 @@ func (c *conditions) arg(v any, sql string) string {
 
 // wrong says why text is no value of the kind, or nothing.
 func (k kind) wrong(text string) string {
-	if problem := badText(text); problem != "" || k.read == nil || k.read(text) == nil {
+	if problem := badText(text); problem != "" || k.read == nil || k.read(text) {
 		return problem
 	}
 	return k.none
 }
 
-var errRange = errors.New("out of range")
-
-func readBool(s string) error {
-	if s != "true" && s != "false" {
-		return errRange
-	}
-	return nil
-}
-
-func readTime(s string) error {
-	at, err := time.Parse(time.RFC3339, s)
-	if err == nil && (at.Year() < 1 || at.Year() > 9999) {
-		return errRange
-	}
-	return err
+// since reads a moment that a column can hold: one of the years 1 to 9999.
+func since(layout, s string) bool {
+	at, err := time.Parse(layout, s)
+	return err == nil && at.Year() >= 1
 }
 
 func escape(s string) string {

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -79,14 +81,10 @@ func (s Set[T]) rows(ctx context.Context, tx pgx.Tx, q tandem.Query, o order, wh
 func (s Set[T]) where(a tandem.Actor, q tandem.Query) (string, pgx.StrictNamedArgs, error) {
 	c := &conditions{field: s.field, alias: s.alias(), args: s.args(a)}
 	sql := s.scope()
-	for name := range q.Filter {
-		if f, ok := s.field(name); !ok || !f.Filter {
-			c.refuse(name, notFilter)
-		}
-	}
-	for _, f := range s.Fields { // in declared order: one list has one text, and the server prepares it once
-		if text := q.Filter[f.Name]; f.Filter && text != "" {
-			sql += " AND " + c.one(tandem.Where{Field: f.Name, Value: text})
+	for _, name := range slices.Sorted(maps.Keys(q.Filter)) { // sorted: one list has one text, and the server prepares it once
+		f, ok := s.field(name)
+		if text := q.Filter[name]; text != "" || !ok || !f.Filter {
+			sql += " AND " + c.one(tandem.Where{Field: name, Value: text})
 		}
 	}
 	if q.Where != nil {
@@ -162,7 +160,7 @@ func (o order) decode(cursor string) (key string, id tandem.ID, err error) {
 	}
 	key = part[1]
 	msg := kinds[o.typ].wrong(key)
-	if _, err := time.Parse(serverTime, key); o.typ == Time && (err == nil || key == "infinity") {
+	if _, err := time.Parse(serverTime, key); o.typ == Time && err == nil || strings.EqualFold(key, "infinity") && (o.typ == Time || o.typ == Date || o.typ == Number) {
 		msg = ""
 	}
 	if id, err = tandem.ParseID(part[2]); err != nil || msg != "" || part[0] != o.name {

@@ -23,6 +23,7 @@ type Field struct {
 	Name   string // the name in JSON and in the db tag of T
 	Column string // the column of the set's own table to filter by, with its alias; empty: Name
 	Type   Type   // how its values compare
+	Is     string // SQL that asks for equality, or one of Texts, where an index wants other words for it, with ? for the value; empty: the usual words
 	Filter bool   // a list may be filtered by it
 	Sort   string // what a list is sorted by when it is sorted by it: SQL of the set's own table that is never NULL, with an index; empty: it is not
 	Write  bool   // Create and Patch may set it
@@ -125,14 +126,14 @@ func (s Set[T]) own() string { return s.Table + " " + s.alias() }
 
 // head is the SELECT without its WHERE.
 func (s Set[T]) head() string {
-	if s.Select != "" {
-		return s.Select
-	}
-	return "SELECT " + strings.Join(s.layout().cols, ", ") + " FROM " + s.own()
+	return cmp.Or(s.Select, "SELECT "+strings.Join(s.layout().cols, ", ")+" FROM "+s.own())
 }
 
 // from is what head reads from.
-func (s Set[T]) from() string { return s.head()[strings.Index(s.head(), "FROM "+s.own())+len("FROM "):] }
+func (s Set[T]) from() string {
+	_, joined, _ := strings.Cut(s.Select, "FROM "+s.own())
+	return s.own() + joined
+}
 
 // scope is the condition that every statement carries.
 func (s Set[T]) scope() string {

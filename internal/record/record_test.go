@@ -198,7 +198,7 @@ func TestARecordsLife(t *testing.T) {
 		}
 	}
 	w1 := []string{
-		"widget.created: Sam added the widget One", "widget.updated: Sam changed the name, tags, custom, body of the widget Two", "widget.updated: Sam changed the tags of the widget Two",
+		"widget.created: Sam added the widget One", "widget.updated: Sam changed the name, tags, n, body of the widget Two", "widget.updated: Sam changed the tags of the widget Two",
 		"widget.updated: Sam changed the lead id of the widget Two", "widget.updated: Sam changed the lead id of the widget Two", "widget.archived: Sam archived the widget Two",
 	}
 	if !slices.Equal(said, w1) {

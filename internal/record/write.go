@@ -6,7 +6,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -43,12 +45,12 @@ func (s Set[T]) Create(ctx context.Context, tx pgx.Tx, v T) (T, error) {
 		if !val.IsValid() {
 			return v, fmt.Errorf("create %s: no db tag %q", s.Noun, f.Name)
 		}
-		if isNone(val) {
+		if slices.Contains(nilable, val.Kind()) && val.IsNil() {
 			continue // the column's default
 		}
 		cols, marks = append(cols, f.Name), append(marks, "@"+f.Name)
 		args[f.Name] = param(val)
-		changes = append(changes, change(f, reflect.Value{}, val))
+		changes = append(changes, became(f, reflect.Value{}, val)...)
 	}
 	sql := "INSERT INTO " + s.Table + " (" + strings.Join(cols, ", ") + ") VALUES (" + strings.Join(marks, ", ") + ")"
 	if _, err := tx.Exec(ctx, sql, args); err != nil {
@@ -85,28 +87,27 @@ func (s Set[T]) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.Raw
 		return v, err
 	}
 	v = old
-	if err := refused(s.decode(&v, asked)); err != nil {
-		return old, err
+	err = refused(s.decode(&v, asked))
+	if err == nil && s.Check != nil {
+		err = s.Check(&v)
 	}
-	if s.Check != nil {
-		if err := s.Check(&v); err != nil {
-			return old, err
-		}
+	if err != nil {
+		return old, err
 	}
 	var sets, names []string
 	var changes []tandem.Change
 	args := pgx.StrictNamedArgs{"org_id": a.Org, "id": id}
 	for _, f := range s.Fields {
-		if _, ok := asked[f.Name]; !ok {
-			continue
-		}
 		was, now := s.at(&old, f.Name), s.at(&v, f.Name)
-		if same(was, now) {
+		if _, ok := asked[f.Name]; !ok || same(was, now) {
 			continue
 		}
-		sets, names = append(sets, f.Name+" = @"+f.Name), append(names, strings.ReplaceAll(f.Name, "_", " "))
+		sets = append(sets, f.Name+" = @"+f.Name)
 		args[f.Name] = param(now)
-		changes = append(changes, change(f, was, now))
+		changes = append(changes, became(f, was, now)...)
+	}
+	for _, c := range changes {
+		names = append(names, strings.ReplaceAll(c.Field[strings.LastIndex(c.Field, ".")+1:], "_", " "))
 	}
 	if len(sets) == 0 {
 		return old, nil
@@ -257,14 +258,7 @@ func isBytes(v reflect.Value) bool {
 	return v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8
 }
 
-// isNone reports a nil pointer, slice or map: on Create the column keeps its default.
-func isNone(v reflect.Value) bool {
-	switch v.Kind() {
-	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
-		return v.IsNil()
-	}
-	return false
-}
+var nilable = []reflect.Kind{reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface}
 
 // param is a field as the driver wants it: a nil slice or map is an empty one, since
 // such columns are NOT NULL; bytes and pointers may be NULL.
@@ -286,25 +280,36 @@ func same(a, b reflect.Value) bool {
 
 const maxChange = 500 // runes of a text that an event repeats
 
-func change(f Field, was, now reflect.Value) tandem.Change {
-	c := tandem.Change{Field: f.Name}
+// became says what became of a field; of an object it says so member by member.
+func became(f Field, was, now reflect.Value) (all []tandem.Change) {
 	if f.Hidden {
-		return c
+		return []tandem.Change{{Field: f.Name}}
 	}
-	show := func(v reflect.Value) any {
-		for v.IsValid() && v.Kind() == reflect.Pointer {
-			v = v.Elem()
-		}
-		switch {
-		case !v.IsValid() || isBytes(v):
-			return nil
-		case v.Kind() == reflect.String:
-			return tandem.Clip(v.String(), maxChange)
-		}
-		return v.Interface()
+	fresh, ok := show(now).(map[string]any)
+	if !ok {
+		return []tandem.Change{{Field: f.Name, Old: show(was), New: show(now)}}
 	}
-	c.Old, c.New = show(was), show(now)
-	return c
+	old, _ := show(was).(map[string]any)
+	both := map[string]any{}
+	maps.Copy(both, old)
+	maps.Copy(both, fresh)
+	for _, k := range slices.Sorted(maps.Keys(both)) {
+		if x, y := old[k], fresh[k]; !reflect.DeepEqual(x, y) {
+			all = append(all, tandem.Change{Field: f.Name + "." + k, Old: show(reflect.ValueOf(x)), New: show(reflect.ValueOf(y))})
+		}
+	}
+	return all
+}
+
+// show is a value as an event tells it.
+func show(v reflect.Value) any {
+	switch v = reflect.Indirect(v); {
+	case !v.IsValid() || isBytes(v):
+		return nil
+	case v.Kind() == reflect.String:
+		return tandem.Clip(v.String(), maxChange)
+	}
+	return v.Interface()
 }
 
 // name is a record's label with a space before it, or nothing.
