@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,18 +24,18 @@ type Contact struct {
 	Phone      *string        `json:"phone,omitempty" db:"phone"` // E.164
 	Company    string         `json:"company" db:"company"`
 	AccountID  *tandem.ID     `json:"account_id" db:"account_id"` // the company, when it is an account
+	Title      string         `json:"title" db:"title" example:"Head of Purchasing" doc:"What they do at the company."`
+	Language   *string        `json:"language" db:"language" example:"de" doc:"The language to write in, as BCP 47 names it."`
+	Timezone   *string        `json:"timezone" db:"timezone" example:"Europe/Berlin"`
+	City       string         `json:"city" db:"city"`
+	Country    *string        `json:"country" db:"country" example:"DE" doc:"Two capital letters, as in ISO 3166."`
 	Tags       []string       `json:"tags" db:"tags" nullable:"false"`
 	Custom     map[string]any `json:"custom" db:"custom" nullable:"false"`
 	Identities []Recognized   `json:"identities,omitempty" db:"-"` // only from Get
+	Consents   []Consent      `json:"consents,omitempty" db:"-"`   // only from Get
 	CreatedAt  time.Time      `json:"created_at" db:"created_at"`
 	UpdatedAt  time.Time      `json:"updated_at" db:"updated_at"`
 	Version    int64          `json:"version" db:"version"`
-}
-
-// Recognized is one way in which a contact is known.
-type Recognized struct {
-	Kind  string `json:"kind" db:"kind" enum:"email,phone,whatsapp,visitor,external"`
-	Value string `json:"value" db:"value"`
 }
 
 type contacts struct{ customized[Contact] }
@@ -49,6 +51,11 @@ var Contacts = contacts{customized[Contact]{parts: func(c *Contact) (*tandem.ID,
 		{Name: "phone", Filter: true, Write: true},
 		{Name: "company", Filter: true, Write: true},
 		{Name: "account_id", Type: record.ID, Filter: true, Write: true},
+		{Name: "title", Filter: true, Write: true},
+		{Name: "language", Filter: true, Write: true},
+		{Name: "timezone", Filter: true, Write: true},
+		{Name: "city", Filter: true, Write: true},
+		{Name: "country", Filter: true, Write: true},
 		{Name: "tags", Type: record.Texts, Filter: true, Write: true},
 		{Name: "custom", Write: true},
 		{Name: "created_at", Type: record.Time, Filter: true},
@@ -77,6 +84,7 @@ func checkContact(c *Contact) error {
 			wrong = append(wrong, tandem.FieldError{Field: "phone", Message: "Write the number with its country code, such as +49 40 123456."})
 		}
 	}
+	wrong = checkPlace(c, wrong)
 	if len(wrong) > 0 {
 		return tandem.InvalidFields(wrong...)
 	}
@@ -86,10 +94,52 @@ func checkContact(c *Contact) error {
 	return nil
 }
 
+var (
+	languageForm = regexp.MustCompile(`^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$`)
+	timezoneForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$`)
+	countryForm  = regexp.MustCompile(`^[A-Z]{2}$`)
+)
+
+// checkPlace looks at what says where and in which language a contact is spoken to.
+func checkPlace(c *Contact, wrong []tandem.FieldError) []tandem.FieldError {
+	for _, f := range []struct {
+		name string
+		text *string
+		most int
+	}{{"title", &c.Title, 200}, {"city", &c.City, 120}} {
+		if *f.text = strings.TrimSpace(*f.text); len([]rune(*f.text)) > f.most {
+			wrong = append(wrong, tandem.FieldError{Field: f.name, Message: fmt.Sprintf("This is too long; %d characters are the most.", f.most)})
+		}
+	}
+	if c.Language != nil && (!languageForm.MatchString(*c.Language) || len(*c.Language) > 35) {
+		wrong = append(wrong, tandem.FieldError{Field: "language", Message: "Write a language such as de or en-GB, or null for none."})
+	}
+	if c.Timezone != nil && (!timezoneForm.MatchString(*c.Timezone) || len(*c.Timezone) > 60) {
+		wrong = append(wrong, tandem.FieldError{Field: "timezone", Message: "Write a time zone such as Europe/Berlin, or null for none."})
+	}
+	if c.Country != nil {
+		upper := strings.ToUpper(strings.TrimSpace(*c.Country))
+		if c.Country = &upper; !countryForm.MatchString(upper) {
+			wrong = append(wrong, tandem.FieldError{Field: "country", Message: "Write two letters such as DE, or null for none."})
+		}
+	}
+	return wrong
+}
+
 // Create adds a contact by hand; its e-mail address and phone number become identities.
-// One that belongs to another contact is Conflict.
+// One that belongs to another contact is Conflict. A contact that names no account works for
+// the one whose domain is that of its e-mail address.
 func (s contacts) Create(ctx context.Context, tx pgx.Tx, c Contact) (Contact, error) {
-	c, err := s.customized.Create(ctx, tx, c)
+	a, err := s.May(ctx, "write")
+	if err != nil {
+		return c, err
+	}
+	if c.AccountID == nil {
+		if c.AccountID, err = employer(ctx, tx, a.Org, deref(c.Email)); err != nil {
+			return c, err
+		}
+	}
+	c, err = s.customized.Create(ctx, tx, c)
 	if err != nil {
 		return c, err
 	}
@@ -106,6 +156,8 @@ func (s contacts) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.R
 	return c, identify(ctx, tx, c)
 }
 
+const byMember = "entered by a member" // the evidence for what somebody of the team has typed in
+
 // identify makes the contact's e-mail and phone identities of it.
 func identify(ctx context.Context, tx pgx.Tx, c Contact) error {
 	a, err := tandem.ActorFrom(ctx)
@@ -118,7 +170,7 @@ func identify(ctx context.Context, tx pgx.Tx, c Contact) error {
 		}
 		kinds, scopes, values := columns([]Identity{i})
 		if _, err := tx.Exec(ctx, sqlAddIdentities, pgx.StrictNamedArgs{
-			"org": a.Org, "id": c.ID, "evidence": "entered by a member", "kinds": kinds, "scopes": scopes, "values": values,
+			"org": a.Org, "id": c.ID, "evidence": byMember, "kinds": kinds, "scopes": scopes, "values": values,
 		}); err != nil {
 			return fmt.Errorf("add identities: %w", err)
 		}
@@ -127,18 +179,19 @@ func identify(ctx context.Context, tx pgx.Tx, c Contact) error {
 			return err
 		}
 		if owner != c.ID {
-			return tandem.Errorf(tandem.Conflict, "Another contact has %s.", i.Value)
+			return taken(ctx, tx, a.Org, i, owner)
 		}
 	}
 	return nil
 }
 
-const sqlIdentities = `
-SELECT kind, value FROM contact_identities WHERE org_id = @org AND contact_id = @contact ORDER BY kind, scope, value LIMIT 200`
-
-// Get returns one contact with the ways in which it is recognized.
+// Get returns one contact with the ways in which it is recognized and where it may be written to.
+// One that was merged into another is NotFound with a sentence that names the other.
 func (s contacts) Get(ctx context.Context, tx pgx.Tx, id tandem.ID) (Contact, error) {
 	c, err := s.Set.Get(ctx, tx, id)
+	if tandem.KindOf(err) == tandem.NotFound {
+		return c, s.gone(ctx, tx, id, err)
+	}
 	if err != nil {
 		return c, err
 	}
@@ -146,12 +199,41 @@ func (s contacts) Get(ctx context.Context, tx pgx.Tx, id tandem.ID) (Contact, er
 	if err != nil {
 		return c, err
 	}
-	rows, err := tx.Query(ctx, sqlIdentities, pgx.StrictNamedArgs{"org": a.Org, "contact": id})
+	if c.Identities, err = identitiesOf(ctx, tx, a.Org, id); err != nil {
+		return c, err
+	}
+	c.Consents, err = consentsOf(ctx, tx, a.Org, id)
+	return c, err
+}
+
+// Restore brings an archived contact back. One that was merged into another is Conflict: splitting the merge brings it back.
+func (s contacts) Restore(ctx context.Context, tx pgx.Tx, id tandem.ID) (Contact, error) {
+	a, err := s.May(ctx, "write")
 	if err != nil {
-		return c, fmt.Errorf("get identities: %w", err)
+		return Contact{}, err
 	}
-	if c.Identities, err = pgx.CollectRows(rows, pgx.RowToStructByName[Recognized]); err != nil {
-		return c, fmt.Errorf("get identities: %w", err)
+	into, err := mergedInto(ctx, tx, a.Org, id)
+	if err != nil {
+		return Contact{}, err
 	}
-	return c, nil
+	if into.ID != "" {
+		return Contact{}, tandem.Errorf(tandem.Conflict, "This contact was merged into %s (%s). Split the two to have it back.", into.Name, into.ID)
+	}
+	return s.Set.Restore(ctx, tx, id)
+}
+
+// gone is what to answer when there is no such contact: where it went, if it was merged.
+func (s contacts) gone(ctx context.Context, tx pgx.Tx, id tandem.ID, otherwise error) error {
+	a, err := tandem.ActorFrom(ctx)
+	if err != nil {
+		return err
+	}
+	into, err := mergedInto(ctx, tx, a.Org, id)
+	if err != nil {
+		return err
+	}
+	if into.ID == "" {
+		return otherwise
+	}
+	return tandem.Errorf(tandem.NotFound, "There is no such contact any more: it was merged into %s (%s).", into.Name, into.ID)
 }

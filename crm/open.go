@@ -32,7 +32,7 @@ const (
 INSERT INTO leads (org_id, id, contact_id, board_id, stage_id, title, source, value_minor, currency, priority, temperature, tags, custom)
 SELECT @org, @id, c.id, @board, @stage, CASE WHEN @title <> '' THEN @title ELSE left('Enquiry from ' || c.name, 300) END,
        @source, @minor, @currency, @priority, @temperature, @tags, @custom
-FROM contacts c WHERE c.org_id = @org AND c.id = @contact
+FROM contacts c WHERE c.org_id = @org AND c.id = @contact AND c.merged_into IS NULL FOR KEY SHARE OF c
 ON CONFLICT (org_id, board_id, contact_id) WHERE NOT closed AND archived_at IS NULL DO NOTHING`
 	sqlOpenLead = `
 SELECT id FROM leads WHERE org_id = @org AND board_id = @board AND contact_id = @contact AND NOT closed AND archived_at IS NULL

@@ -3,6 +3,7 @@ package crm
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -45,6 +46,21 @@ func (in Identity) normal(region string) (Identity, error) {
 		return in, tandem.InvalidFields(tandem.FieldError{Field: in.Kind, Message: "This is not a valid address."})
 	}
 	return in, nil
+}
+
+// Normalize returns the identity in its one spelling, a phone number read as the organization's region says, or Invalid.
+func Normalize(ctx context.Context, tx pgx.Tx, in Identity) (Identity, error) {
+	region := ""
+	if in.Kind == "phone" || in.Kind == "whatsapp" {
+		a, err := tandem.ActorFrom(ctx)
+		if err != nil {
+			return in, err
+		}
+		if region, err = setting(ctx, tx, a.Org, "region"); err != nil {
+			return in, err
+		}
+	}
+	return in.normal(region)
 }
 
 // trusted reports whether what is said beside this identity identifies somebody too. Anybody
@@ -102,8 +118,8 @@ FROM contact_identities i
 WHERE i.org_id = @org AND (i.kind, i.scope, i.value) IN (SELECT * FROM unnest(@kinds::text[], @scopes::text[], @values::text[]))`
 	sqlNewContact = `
 WITH c AS (
-	INSERT INTO contacts (org_id, id, name, first_name, last_name, email, phone, company, custom)
-	VALUES (@org, @id, @name, @first, @last, nullif(@email, ''), nullif(@phone, ''), @company, @custom))
+	INSERT INTO contacts (org_id, id, name, first_name, last_name, email, phone, company, account_id, custom)
+	VALUES (@org, @id, @name, @first, @last, nullif(@email, ''), nullif(@phone, ''), @company, @account, @custom))
 INSERT INTO contact_identities (org_id, kind, scope, value, contact_id, evidence)
 SELECT @org, k, s, v, @id, @evidence FROM unnest(@kinds::text[], @scopes::text[], @values::text[]) AS u(k, s, v)
 ON CONFLICT DO NOTHING`
@@ -127,9 +143,11 @@ UPDATE contacts SET
 	archived_at = NULL,
 	updated_at = now(), version = version + 1
 WHERE org_id = @org AND id = @id`
+	// Locked against a merge, which would take away what is about to be written to it.
 	sqlContactAnyhow = `
-SELECT id, name, first_name, last_name, email, phone, company, account_id, tags, custom, created_at, updated_at, version, archived_at IS NOT NULL AS archived
-FROM contacts WHERE org_id = @org AND id = @id`
+SELECT id, name, first_name, last_name, email, phone, company, account_id, title, language, timezone, city, country, tags, custom,
+	created_at, updated_at, version, archived_at IS NOT NULL AS archived, merged_into IS NOT NULL AS merged
+FROM contacts WHERE org_id = @org AND id = @id FOR KEY SHARE`
 )
 
 const maxRaces = 5
@@ -146,7 +164,7 @@ func Resolve(ctx context.Context, tx pgx.Tx, in Identity, facts ContactFacts) (C
 	if err != nil {
 		return Contact{}, false, err
 	}
-	var region string
+	region := ""
 	if in.Kind == "phone" || facts.Phone != "" {
 		if region, err = setting(ctx, tx, a.Org, "region"); err != nil {
 			return Contact{}, false, err
@@ -170,16 +188,26 @@ func Resolve(ctx context.Context, tx pgx.Tx, in Identity, facts ContactFacts) (C
 		}
 		if id != "" {
 			c, err := fill(ctx, tx, a, id, in, k, missing)
+			if errors.Is(err, errMerged) {
+				continue // its identities lead elsewhere now
+			}
 			return c, false, err
 		}
-		c, made, err := create(ctx, tx, a, in, k, ids)
+		c, made, err := create(ctx, tx, a, in, k, ids, nil)
 		if err != nil || made {
 			return c, made, err
 		}
 		// Somebody else made a contact of one of these identities in the meantime: look again.
 	}
-	return Contact{}, false, tandem.Errorf(tandem.Unavailable, "The contact changes too fast at this moment. Try again.")
+	return Contact{}, false, tooFast()
 }
+
+func tooFast() error {
+	return tandem.Errorf(tandem.Unavailable, "The contact changes too fast at this moment. Try again.")
+}
+
+// errMerged: the contact became a part of another one between two looks.
+var errMerged = errors.New("the contact has just been merged")
 
 // identities lists what identifies the contact, in the one order in which all callers
 // insert them, so that two callers cannot wait for each other.
@@ -192,10 +220,12 @@ func identities(in Identity, k known) []Identity {
 			}
 		}
 	}
-	slices.SortFunc(ids, func(x, y Identity) int {
-		return cmp.Or(cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Scope, y.Scope), cmp.Compare(x.Value, y.Value))
-	})
+	slices.SortFunc(ids, inOrder)
 	return ids
+}
+
+func inOrder(x, y Identity) int {
+	return cmp.Or(cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Scope, y.Scope), cmp.Compare(x.Value, y.Value))
 }
 
 func columns(ids []Identity) (kinds, scopes, values []string) {
@@ -205,13 +235,12 @@ func columns(ids []Identity) (kinds, scopes, values []string) {
 	return kinds, scopes, values
 }
 
-// find returns the contact that the identities belong to: the primary one decides, then
-// e-mail, then phone. missing are those that nobody has yet.
-func find(ctx context.Context, tx pgx.Tx, org tandem.ID, in Identity, ids []Identity) (id tandem.ID, missing []Identity, err error) {
+// owners says to whom identities belong; those that nobody has are not in it.
+func owners(ctx context.Context, tx pgx.Tx, org tandem.ID, ids []Identity) (map[[3]string]tandem.ID, error) {
 	kinds, scopes, values := columns(ids)
 	rows, err := tx.Query(ctx, sqlFindContact, pgx.StrictNamedArgs{"org": org, "kinds": kinds, "scopes": scopes, "values": values})
 	if err != nil {
-		return "", nil, fmt.Errorf("find contact: %w", err)
+		return nil, fmt.Errorf("find contact: %w", err)
 	}
 	type row struct {
 		Kind    string    `db:"kind"`
@@ -221,15 +250,27 @@ func find(ctx context.Context, tx pgx.Tx, org tandem.ID, in Identity, ids []Iden
 	}
 	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[row])
 	if err != nil {
-		return "", nil, fmt.Errorf("find contact: %w", err)
+		return nil, fmt.Errorf("find contact: %w", err)
 	}
-	owner := map[[3]string]tandem.ID{}
+	of := map[[3]string]tandem.ID{}
 	for _, r := range found {
-		owner[[3]string{r.Kind, r.Scope, r.Value}] = r.Contact
+		of[[3]string{r.Kind, r.Scope, r.Value}] = r.Contact
 	}
-	id = owner[[3]string{in.Kind, in.Scope, in.Value}]
+	return of, nil
+}
+
+func (in Identity) key() [3]string { return [3]string{in.Kind, in.Scope, in.Value} }
+
+// find returns the contact that the identities belong to: the primary one decides, then
+// e-mail, then phone. missing are those that nobody has yet.
+func find(ctx context.Context, tx pgx.Tx, org tandem.ID, in Identity, ids []Identity) (id tandem.ID, missing []Identity, err error) {
+	of, err := owners(ctx, tx, org, ids)
+	if err != nil {
+		return "", nil, err
+	}
+	id = of[in.key()]
 	for _, i := range ids { // sorted: e-mail comes before phone
-		o := owner[[3]string{i.Kind, i.Scope, i.Value}]
+		o := of[i.key()]
 		if o == "" {
 			missing = append(missing, i)
 		} else if id == "" {
@@ -240,14 +281,14 @@ func find(ctx context.Context, tx pgx.Tx, org tandem.ID, in Identity, ids []Iden
 }
 
 // create inserts the contact with all its identities. When one of them has been taken
-// meanwhile, it takes the contact back and reports false.
-func create(ctx context.Context, tx pgx.Tx, a tandem.Actor, in Identity, k known, ids []Identity) (c Contact, made bool, err error) {
+// meanwhile, it takes the contact back and reports false. account is whom it works for, nil for nobody that is known.
+func create(ctx context.Context, tx pgx.Tx, a tandem.Actor, in Identity, k known, ids []Identity, account *tandem.ID) (c Contact, made bool, err error) {
 	id := tandem.NewID()
 	name := k.called(in, id)
 	kinds, scopes, values := columns(ids)
 	tag, err := tx.Exec(ctx, sqlNewContact, pgx.StrictNamedArgs{
 		"org": a.Org, "id": id, "name": name, "first": k.first, "last": k.last, "email": k.email, "phone": k.phone,
-		"company": k.company, "custom": k.custom(), "evidence": clean(in.Evidence, 200),
+		"company": k.company, "account": account, "custom": k.custom(), "evidence": clean(in.Evidence, 200),
 		"kinds": kinds, "scopes": scopes, "values": values,
 	})
 	if err != nil {
@@ -283,7 +324,7 @@ func (k known) custom() map[string]any {
 	return map[string]any{"phone_as_given": k.rawPhone}
 }
 
-// fill writes what the contact lacks. An archived contact who writes again comes back.
+// fill writes what the contact lacks. An archived contact who writes again comes back; one that was merged is errMerged.
 func fill(ctx context.Context, tx pgx.Tx, a tandem.Actor, id tandem.ID, in Identity, k known, missing []Identity) (Contact, error) {
 	old, archived, err := contactAnyhow(ctx, tx, a.Org, id)
 	if err != nil {
@@ -344,12 +385,15 @@ func contactAnyhow(ctx context.Context, tx pgx.Tx, org, id tandem.ID) (Contact, 
 	r, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[struct {
 		Contact
 		Archived bool `db:"archived"`
+		Merged   bool `db:"merged"`
 	}])
 	switch {
 	case pg.NoRows(err):
 		return Contact{}, false, tandem.Errorf(tandem.NotFound, "There is no such contact.")
 	case err != nil:
 		return Contact{}, false, fmt.Errorf("get contact: %w", err)
+	case r.Merged:
+		return Contact{}, false, errMerged
 	}
 	return r.Contact, r.Archived, nil
 }

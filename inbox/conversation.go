@@ -230,7 +230,8 @@ func noConversation() error { return tandem.Errorf(tandem.NotFound, "There is no
 
 // held is a conversation whose row this transaction has locked: what a decision about it
 // needs. Names of other tables' rows are not read here, because a lock that had to wait
-// re-reads the conversation only.
+// re-reads the conversation only. The contact's name is asked for beside the row and not joined:
+// the conversation of a contact that was merged in the meantime would have no row.
 type held struct {
 	ID             tandem.ID
 	ChannelID      tandem.ID
@@ -256,12 +257,12 @@ type held struct {
 }
 
 const holdSQL = `
-	SELECT c.id, c.channel_id, ch.kind AS channel_kind, ch.name AS channel_name, ch.ai_member_id, c.contact_id, ct.name AS contact_name, c.lead_id,
+	SELECT c.id, c.channel_id, ch.kind AS channel_kind, ch.name AS channel_name, ch.ai_member_id, c.contact_id,
+	       (SELECT ct.name FROM contacts ct WHERE ct.org_id = c.org_id AND ct.id = c.contact_id) AS contact_name, c.lead_id,
 	       c.state, c.owner_id, c.owner_kind, c.fence, c.lease_run, coalesce(c.lease_until <= clock_timestamp(), false) AS lease_over,
 	       c.next_seq, c.last_inbound_seq, c.answered_seq, c.ai_streak, c.handoff_id
 	FROM conversations c
 	JOIN channels ch ON ch.org_id = c.org_id AND ch.id = c.channel_id
-	JOIN contacts ct ON ct.org_id = c.org_id AND ct.id = c.contact_id
 	WHERE c.org_id = @org AND c.id = @id
 	FOR NO KEY UPDATE OF c`
 

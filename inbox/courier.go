@@ -111,13 +111,15 @@ type destination struct {
 	Thread    string
 }
 
-// The address is the identity under which the contact wrote on this channel: the channel's
-// own one, else the one of the channel's sort.
+// The address is the identity under which the contact wrote on this channel: one that writes in
+// this thread, the channel's own one, else the one of the channel's sort. A name in another
+// system is no address here.
 const destinationSQL = `
-	SELECT c.channel_id, c.thread, coalesce((
+	SELECT c.channel_id, substr(c.thread, length(c.thread_prefix) + 1) AS thread, coalesce((
 	    SELECT i.value FROM contact_identities i
-	    WHERE i.org_id = c.org_id AND i.contact_id = c.contact_id AND i.scope IN ('', c.channel_id::text)
-	    ORDER BY i.scope <> '' DESC, i.kind = ch.kind DESC, i.kind = 'email' DESC, i.created_at LIMIT 1), '') AS "to"
+	    WHERE i.org_id = c.org_id AND i.contact_id = c.contact_id
+	      AND (i.scope = c.channel_id::text OR i.scope = '' AND i.kind <> 'external')
+	    ORDER BY i.thread_prefix = c.thread_prefix DESC, i.scope <> '' DESC, i.kind = ch.kind DESC, i.kind = 'email' DESC, i.created_at LIMIT 1), '') AS "to"
 	FROM messages m
 	JOIN conversations c ON c.org_id = m.org_id AND c.id = m.conversation_id
 	JOIN channels ch ON ch.org_id = c.org_id AND ch.id = c.channel_id
@@ -159,6 +161,7 @@ const dispatchSQL = `
 	  AND NOT EXISTS (SELECT FROM messages p
 	                  WHERE p.org_id = m.org_id AND p.conversation_id = m.conversation_id AND p.seq < m.seq
 	                    AND p.status IN ('queued', 'retry_wait', 'dispatching'))
+	  AND ` + canSendSQL + `
 	RETURNING ` + messageColumns
 
 // dispatch takes the message for sending; ok is false when it is not its turn or it is no
@@ -184,7 +187,7 @@ func (c *Courier) dispatch(ctx context.Context, id tandem.ID, timer string) (m M
 		if mutant.Is("no-order-in-courier") {
 			sql = strings.Replace(sql, "NOT EXISTS", "true OR NOT EXISTS", 1)
 		}
-		m, err = collectMessage(tx.Query(ctx, sql, pgx.StrictNamedArgs{"org": a.Org, "id": id}))
+		m, err = collectMessage(tx.Query(ctx, sql, pgx.StrictNamedArgs{"org": a.Org, "id": id, "contact": h.ContactID, "channel_kind": h.ChannelKind}))
 		if err == nil {
 			ok = true
 			return nil
@@ -199,6 +202,9 @@ func (c *Courier) dispatch(ctx context.Context, id tandem.ID, timer string) (m M
 		}
 		if seen.Status == Queued && h.stale(seen) {
 			return h.cancelStale(ctx, tx, &seen)
+		}
+		if seen.Status == Queued {
+			return h.cancelUnwanted(ctx, tx, &seen)
 		}
 		return nil // not its turn, or already taken; whoever holds it back commands it again
 	})

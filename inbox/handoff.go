@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -216,7 +217,7 @@ func RequestLeadHandoff(ctx context.Context, tx pgx.Tx, lead tandem.ID, in Hando
 
 // RequestHandoff asks a person to take the conversation over and tells the contact so in
 // at most one line. The owner stays until the decision, but an AI member sends nothing
-// more. An AI member must own the conversation at in.Fence in in.Run (ErrFenceMoved), an
+// more; who has opted out of the channel is told nothing. An AI member must own the conversation at in.Fence in in.Run (ErrFenceMoved), an
 // external one must own it unless nobody does. A second handoff of one conversation is a
 // Conflict. It needs handoff:request.
 func RequestHandoff(ctx context.Context, tx pgx.Tx, conv tandem.ID, in HandoffRequest) (Handoff, error) {
@@ -259,7 +260,8 @@ func RequestHandoff(ctx context.Context, tx pgx.Tx, conv tandem.ID, in HandoffRe
 		if a.Kind == tandem.AI {
 			o.ai = &AIMeta{RunID: in.Run}
 		}
-		if _, err := h.append(ctx, tx, a, o); err != nil {
+		// Somebody who has opted out is told nothing, and is handed over all the same.
+		if _, err := h.append(ctx, tx, a, o); err != nil && !errors.Is(err, ErrOptedOut) {
 			return Handoff{}, err
 		}
 	}

@@ -239,15 +239,18 @@ func (i *incoming) take(ctx context.Context, tx pgx.Tx) (repeat *channels.Accept
 	}, nil
 }
 
+// Each address goes on in its own threads: see thread_prefix in migrations.
 const channelSQL = `
-	SELECT ch.board_id, c.lead_id
+	SELECT ch.board_id, c.lead_id, coalesce(i.thread_prefix, '')
 	FROM channels ch
-	LEFT JOIN conversations c ON c.org_id = ch.org_id AND c.channel_id = ch.id AND c.contact_id = @contact AND c.thread = @thread
+	LEFT JOIN contact_identities i ON i.org_id = ch.org_id AND i.kind = @kind AND i.scope = @scope AND i.value = @value
+	LEFT JOIN conversations c ON c.org_id = ch.org_id AND c.channel_id = ch.id AND c.contact_id = @contact
+	      AND c.thread = coalesce(i.thread_prefix, '') || @thread
 	WHERE ch.org_id = @org AND ch.id = @channel`
 
 const openSQL = `
-	INSERT INTO conversations (org_id, id, channel_id, contact_id, lead_id, thread, subject)
-	VALUES (@org, @id, @channel, @contact, @lead, @thread, @subject)
+	INSERT INTO conversations (org_id, id, channel_id, contact_id, lead_id, thread, thread_prefix, subject)
+	VALUES (@org, @id, @channel, @contact, @lead, @prefix || @thread, @prefix, @subject)
 	ON CONFLICT (org_id, channel_id, contact_id, thread)
 	DO UPDATE SET lead_id = coalesce(excluded.lead_id, conversations.lead_id)
 	RETURNING id, lead_id`
@@ -261,12 +264,20 @@ func (i incoming) slow(ctx context.Context, tx pgx.Tx) (channels.Accepted, error
 	if repeat != nil {
 		return *repeat, nil
 	}
+	if !i.quick { // a number may have to be read as the organization's region says
+		if i.from, err = crm.Normalize(ctx, tx, i.from); err != nil {
+			return channels.Accepted{}, err
+		}
+	}
 	contact, _, err := crm.Resolve(ctx, tx, i.from, i.facts())
 	if err != nil {
 		return channels.Accepted{}, err
 	}
 	var board, lead *tandem.ID
-	err = tx.QueryRow(ctx, channelSQL, pgx.StrictNamedArgs{"org": i.Org, "channel": i.Channel, "contact": contact.ID, "thread": i.Thread}).Scan(&board, &lead)
+	var prefix string
+	err = tx.QueryRow(ctx, channelSQL, pgx.StrictNamedArgs{
+		"org": i.Org, "channel": i.Channel, "contact": contact.ID, "thread": i.Thread, "kind": i.from.Kind, "scope": i.from.Scope, "value": i.from.Value,
+	}).Scan(&board, &lead, &prefix)
 	if err != nil {
 		return channels.Accepted{}, fmt.Errorf("find channel: %w", err)
 	}
@@ -280,7 +291,7 @@ func (i incoming) slow(ctx context.Context, tx pgx.Tx) (channels.Accepted, error
 	fresh := tandem.NewID()
 	var conv tandem.ID
 	err = tx.QueryRow(ctx, openSQL, pgx.StrictNamedArgs{
-		"org": i.Org, "id": fresh, "channel": i.Channel, "contact": contact.ID, "lead": lead, "thread": i.Thread, "subject": i.Subject,
+		"org": i.Org, "id": fresh, "channel": i.Channel, "contact": contact.ID, "lead": lead, "thread": i.Thread, "prefix": prefix, "subject": i.Subject,
 	}).Scan(&conv, &lead)
 	if err != nil {
 		return channels.Accepted{}, fmt.Errorf("open conversation: %w", err)

@@ -13,6 +13,7 @@ import (
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/channels"
 	"github.com/tandemhq/tandem/internal/events"
+	"github.com/tandemhq/tandem/internal/pg"
 )
 
 // The statuses of a message. Inbound is always received, a note always noted.
@@ -154,8 +155,9 @@ const appendSQL = `
 	WITH m AS (
 	    INSERT INTO messages (org_id, id, conversation_id, seq, direction, kind, sender_kind, sender_id, sender_name, text, html, status,
 	                          provider_id, client_key, fence, handoff_id, run_id, ai)
-	    VALUES (@org, @id, @conv, @seq, 'outbound', @kind, @sender_kind, @sender, @sender_name, @text, @html, @status,
-	            @provider_id, @client_key, @fence, @handoff, @run, @ai)
+	    SELECT @org, @id, @conv, @seq, 'outbound', @kind, @sender_kind, @sender, @sender_name, @text, @html, @status,
+	           @provider_id, @client_key, @fence, @handoff, @run, @ai
+	    WHERE @kind = 'note' OR ` + canSendSQL + `
 	    RETURNING *
 	), c AS (
 	    UPDATE conversations SET next_seq = @seq + 1, message_count = message_count + 1, updated_at = now(),
@@ -166,12 +168,13 @@ const appendSQL = `
 	           unread = CASE WHEN @person THEN 0 ELSE unread END,
 	           answered_seq = greatest(answered_seq, @answered),
 	           ai_streak = @streak
-	    WHERE org_id = @org AND id = @conv
+	    WHERE org_id = @org AND id = @conv AND EXISTS (SELECT FROM m)
 	)
 	SELECT ` + messageColumns + ` FROM m`
 
 // append numbers and stores a member's line in the held conversation. A message also
-// becomes a command to the courier and an event; a note becomes an event.
+// becomes a command to the courier and an event; a note becomes an event. A message to a
+// contact who has opted out is ErrOptedOut.
 func (h *held) append(ctx context.Context, tx pgx.Tx, a tandem.Actor, o outgoing) (Message, error) {
 	id := tandem.NewID()
 	status, verb, provider := Queued, "queued", ptr(string(id))
@@ -204,8 +207,11 @@ func (h *held) append(ctx context.Context, tx pgx.Tx, a tandem.Actor, o outgoing
 		"org": h.org, "id": id, "conv": h.ID, "seq": h.NextSeq, "kind": o.kind, "sender_kind": string(a.Kind), "sender": a.Member.Ptr(), "sender_name": a.Name,
 		"text": o.text, "html": o.html, "status": status, "provider_id": provider, "client_key": none(o.clientKey), "fence": h.Fence,
 		"handoff": o.handoff.Ptr(), "run": o.run.Ptr(), "ai": ai, "shown": shown, "preview": previewOf(o.text), "person": person && shown,
-		"answered": o.answered, "streak": streak,
+		"answered": o.answered, "streak": streak, "contact": h.ContactID, "channel_kind": h.ChannelKind,
 	}))
+	if pg.NoRows(err) {
+		return Message{}, h.optedOut()
+	}
 	if err != nil {
 		return Message{}, fmt.Errorf("append to conversation: %w", err)
 	}

@@ -64,7 +64,8 @@ func otherBody() error {
 // (ErrFenceMoved), the contact must not have written since d.Trigger (ErrSuperseded, unless d.Late), and
 // no handoff may wait (Conflict; so for an external one). A person's reply takes over what nobody or an AI member
 // owns; what another person owns is a Conflict with Owner. A resolved conversation is
-// reopened by a person's reply. It needs conversation:reply.
+// reopened by a person's reply. A contact who has opted out of this sort of channel is ErrOptedOut,
+// whoever writes. It needs conversation:reply.
 func Reply(ctx context.Context, tx pgx.Tx, conv tandem.ID, d Draft) (Message, error) {
 	a, err := allowed(ctx, "conversation:reply")
 	if err != nil {
