@@ -114,7 +114,7 @@ type destination struct {
 // The address is the identity under which the contact wrote on this channel: the channel's
 // own one, else the one of the channel's sort.
 const destinationSQL = `
-	SELECT c.channel_id, c.thread, coalesce((
+	SELECT c.channel_id, coalesce(c.reply_thread, c.thread) AS thread, coalesce((
 	    SELECT i.value FROM contact_identities i
 	    WHERE i.org_id = c.org_id AND i.contact_id = c.contact_id AND i.scope IN ('', c.channel_id::text)
 	    ORDER BY i.scope <> '' DESC, i.kind = ch.kind DESC, i.kind = 'email' DESC, i.created_at LIMIT 1), '') AS "to"
