@@ -28,7 +28,7 @@ type Merged struct {
 
 const (
 	insertMergeSQL = `
-	INSERT INTO conversation_merges (org_id, id, into_id, from_id, from_state, by_id) VALUES (@org, @id, @into, @from, @state, @by)`
+	INSERT INTO conversation_merges (org_id, id, into_id, from_id, from_state, from_unread, by_id) VALUES (@org, @id, @into, @from, @state, @unread, @by)`
 
 	// Whatever was merged into from goes on where from goes on: an arrow leads to a conversation that stands by itself.
 	pointSQL = `
@@ -68,7 +68,7 @@ func Merge(ctx context.Context, tx pgx.Tx, into, from tandem.ID) (Merged, error)
 		}
 	}
 	id := tandem.NewID()
-	_, err = tx.Exec(ctx, insertMergeSQL, pgx.StrictNamedArgs{"org": a.Org, "id": id, "into": into, "from": from, "state": of.State, "by": a.Member})
+	_, err = tx.Exec(ctx, insertMergeSQL, pgx.StrictNamedArgs{"org": a.Org, "id": id, "into": into, "from": from, "state": of.State, "unread": of.Unread, "by": a.Member})
 	if err != nil {
 		return Merged{}, fmt.Errorf("merge conversations: %w", err)
 	}

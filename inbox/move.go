@@ -91,18 +91,29 @@ const partsSQL = `
 
 const partsEndSQL = ` AS leaves FROM messages m WHERE m.org_id = @org AND m.conversation_id = @id
 	)
-	SELECT count(*) FILTER (WHERE leaves), count(*) FILTER (WHERE NOT leaves),
+	SELECT count(*) FILTER (WHERE leaves) AS leave, count(*) FILTER (WHERE NOT leaves) AS stay,
+	       count(*) FILTER (WHERE leaves AND direction = 'inbound') AS came_leave, count(*) FILTER (WHERE NOT leaves AND direction = 'inbound') AS came_stay,
 	       (SELECT count(*) FILTER (WHERE leaves) FROM (
-	            SELECT leaves FROM own WHERE direction = 'inbound' ORDER BY created_at DESC, seq DESC LIMIT @unread) u)
+	            SELECT leaves FROM own WHERE direction = 'inbound' ORDER BY created_at DESC, seq DESC LIMIT @unread) u) AS unread
 	FROM own`
 
-// parts counts what leaves the held conversation, what stays, and how much of what leaves nobody has read.
-func (h *held) parts(ctx context.Context, tx pgx.Tx, w which) (leave, stay, unread int, err error) {
-	err = tx.QueryRow(ctx, partsSQL+w.sql+partsEndSQL, w.with(pgx.StrictNamedArgs{"org": h.org, "id": h.ID, "unread": h.Unread})).Scan(&leave, &stay, &unread)
+// parts are how much leaves a conversation and how much stays.
+type parts struct {
+	Leave, Stay         int
+	CameLeave, CameStay int // what the contact wrote
+	Unread              int // of what leaves, as far as nobody has read it
+}
+
+func (h *held) parts(ctx context.Context, tx pgx.Tx, w which) (parts, error) {
+	rows, err := tx.Query(ctx, partsSQL+w.sql+partsEndSQL, w.with(pgx.StrictNamedArgs{"org": h.org, "id": h.ID, "unread": h.Unread}))
 	if err != nil {
-		return 0, 0, 0, fmt.Errorf("count messages: %w", err)
+		return parts{}, fmt.Errorf("count messages: %w", err)
 	}
-	return leave, stay, unread, nil
+	p, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[parts])
+	if err != nil {
+		return parts{}, fmt.Errorf("count messages: %w", err)
+	}
+	return p, nil
 }
 
 const (

@@ -57,7 +57,7 @@ func (s *Split) check() (err error) {
 const (
 	splitOffSQL = `
 	INSERT INTO conversations (org_id, id, channel_id, contact_id, lead_id, thread, reply_thread, subject, state)
-	SELECT org_id, @id, channel_id, contact_id, lead_id, 'split:' || @id::text, coalesce(reply_thread, thread), subject, 'open'
+	SELECT org_id, @id::uuid, channel_id, contact_id, lead_id, 'split:' || @id::uuid, coalesce(reply_thread, thread), subject, 'open'
 	FROM conversations WHERE org_id = @org AND id = @from`
 
 	// Who is known to the channel as its visitor reads the one thread there.
@@ -105,13 +105,13 @@ func Divide(ctx context.Context, tx pgx.Tx, conv tandem.ID, s Split) (Conversati
 	if len(s.Messages) > 0 {
 		which, field = chosen(s.Messages), "message_ids"
 	}
-	leave, stay, unread, err := h.parts(ctx, tx, which)
+	p, err := h.parts(ctx, tx, which)
 	switch {
 	case err != nil:
 		return Conversation{}, err
-	case leave == 0, len(s.Messages) > 0 && leave != unique(s.Messages):
+	case p.Leave == 0, len(s.Messages) > 0 && p.Leave != unique(s.Messages):
 		return Conversation{}, tandem.InvalidFields(tandem.FieldError{Field: field, Message: "These are not messages of this conversation."})
-	case stay == 0:
+	case p.Stay == 0:
 		return Conversation{}, tandem.InvalidFields(tandem.FieldError{Field: field, Message: "Leave at least one message where it is."})
 	}
 	id := tandem.NewID()
@@ -126,10 +126,10 @@ func Divide(ctx context.Context, tx pgx.Tx, conv tandem.ID, s Split) (Conversati
 	if err != nil {
 		return Conversation{}, err
 	}
-	if err := n.recount(ctx, tx, moved.upTo(h.AnsweredSeq), unread); err != nil {
+	if err := n.recount(ctx, tx, moved.upTo(h.AnsweredSeq), p.Unread); err != nil {
 		return Conversation{}, err
 	}
-	if err := h.recount(ctx, tx, h.AnsweredSeq, h.Unread-unread); err != nil {
+	if err := h.recount(ctx, tx, h.AnsweredSeq, h.Unread-p.Unread); err != nil {
 		return Conversation{}, err
 	}
 	text := a.Name + " split a part of the conversation with " + h.ContactName + " off."
@@ -144,7 +144,7 @@ func Divide(ctx context.Context, tx pgx.Tx, conv tandem.ID, s Split) (Conversati
 }
 
 const (
-	mergeSQL = `SELECT from_id, from_state FROM conversation_merges WHERE org_id = @org AND id = @id AND into_id = @into AND undone_at IS NULL FOR NO KEY UPDATE`
+	mergeSQL = `SELECT from_id, from_state, from_unread FROM conversation_merges WHERE org_id = @org AND id = @id AND into_id = @into AND undone_at IS NULL FOR NO KEY UPDATE`
 
 	undoMergeSQL = `UPDATE conversation_merges SET undone_at = now(), undone_by = @by WHERE org_id = @org AND id = @id`
 
@@ -176,11 +176,12 @@ const (
 func unmerge(ctx context.Context, tx pgx.Tx, a tandem.Actor, conv, merge tandem.ID) (Conversation, error) {
 	var from tandem.ID
 	var state string
+	var unread int
 	none := tandem.InvalidFields(tandem.FieldError{Field: "merge_id", Message: "This is no merge into this conversation that can be undone."})
 	if err := lockContact(ctx, tx, a.Org, conv); err != nil {
 		return Conversation{}, err
 	}
-	err := tx.QueryRow(ctx, mergeSQL, pgx.StrictNamedArgs{"org": a.Org, "id": merge, "into": conv}).Scan(&from, &state)
+	err := tx.QueryRow(ctx, mergeSQL, pgx.StrictNamedArgs{"org": a.Org, "id": merge, "into": conv}).Scan(&from, &state, &unread)
 	if pg.NoRows(err) {
 		return Conversation{}, none
 	}
@@ -198,10 +199,12 @@ func unmerge(ctx context.Context, tx pgx.Tx, a tandem.Actor, conv, merge tandem.
 		return Conversation{}, err
 	}
 	which := which{sql: "m.id IN (SELECT v.message_id FROM message_moves v WHERE v.org_id = @org AND v.merge_id = @merge)", args: pgx.StrictNamedArgs{"merge": merge}}
-	_, _, unread, err := h.parts(ctx, tx, which)
+	p, err := h.parts(ctx, tx, which)
 	if err != nil {
 		return Conversation{}, err
 	}
+	// What somebody has read here since is read there as well.
+	unread = max(min(unread, h.Unread, p.CameLeave), h.Unread-p.CameStay)
 	rows, err := tx.Query(ctx, returnSQL, pgx.StrictNamedArgs{"org": a.Org, "merge": merge, "from": conv, "to": from})
 	if err != nil {
 		return Conversation{}, fmt.Errorf("undo merge: %w", err)

@@ -19,6 +19,7 @@ CREATE TABLE conversation_merges (
     into_id     uuid        NOT NULL, -- the conversation that survives
     from_id     uuid        NOT NULL,
     from_state  text        NOT NULL, -- its work state before
+    from_unread int         NOT NULL, -- and how much of it nobody had read
     by_id       uuid        NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
     undone_by   uuid,
