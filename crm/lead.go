@@ -211,7 +211,7 @@ func (s leads) List(ctx context.Context, tx pgx.Tx, q tandem.Query) (tandem.Page
 }
 
 const sqlLeadConversations = `
-SELECT id FROM conversations WHERE org_id = @org AND lead_id = @lead ORDER BY last_message_at DESC LIMIT 100`
+SELECT id FROM conversations WHERE org_id = @org AND lead_id = @lead AND merged_into IS NULL ORDER BY last_message_at DESC LIMIT 100`
 
 // Get returns one lead with what is known of it and its conversations, the latest first.
 func (s leads) Get(ctx context.Context, tx pgx.Tx, id tandem.ID) (Lead, error) {

@@ -34,6 +34,12 @@ WHERE l.org_id = @org AND l.contact_id = @from AND l.id = @lead AND l.archived_a
 UPDATE conversations SET contact_id = @from, thread = substr(thread, length(@prefix) + 1), thread_prefix = substr(thread_prefix, length(@prefix) + 1), updated_at = now()
 WHERE org_id = @org AND contact_id = @into AND starts_with(thread_prefix, @prefix)`
 
+	// A thread of one of them would go on in a conversation of the other.
+	sqlCrossed = `
+SELECT EXISTS (
+	SELECT FROM conversations f JOIN conversations t ON t.org_id = @org AND t.id = f.merged_into
+	WHERE f.org_id = @org AND f.contact_id = ANY(@both::uuid[]) AND t.contact_id <> f.contact_id)`
+
 	sqlReturnIdentities = `
 UPDATE contact_identities SET contact_id = @from, thread_prefix = substr(thread_prefix, length(@prefix) + 1)
 WHERE org_id = @org AND contact_id = @into AND starts_with(thread_prefix, @prefix)`
@@ -49,7 +55,7 @@ WHERE c.org_id = @org AND c.contact_id = ANY(@both::uuid[]) AND l.org_id = @org 
 
 // Split undoes one merge: what went over goes back with the threads that its addresses have opened since, what was filled is
 // emptied again unless somebody has changed it since, and what else came in later stays. A merge that is undone already is
-// Conflict; one into another contact is NotFound.
+// Conflict, and so is one after which conversations of the two were merged; one into another contact is NotFound.
 func (s contacts) Split(ctx context.Context, tx pgx.Tx, contact, merge tandem.ID) (Split, error) {
 	a, err := s.byPerson(ctx)
 	if err != nil {
@@ -92,6 +98,13 @@ func (s contacts) Split(ctx context.Context, tx pgx.Tx, contact, merge tandem.ID
 	}
 	if err := returnAll(ctx, tx, a.Org, k); err != nil {
 		return Split{}, err
+	}
+	var crossed bool
+	if err := tx.QueryRow(ctx, sqlCrossed, args).Scan(&crossed); err != nil {
+		return Split{}, fmt.Errorf("look for merged conversations: %w", err)
+	}
+	if crossed {
+		return Split{}, tandem.Errorf(tandem.Conflict, "Conversations of both were merged into one. Split these first.")
 	}
 	if _, err := tx.Exec(ctx, sqlOwnLeads, args); err != nil {
 		return Split{}, fmt.Errorf("part leads and conversations: %w", err)

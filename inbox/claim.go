@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -296,7 +297,7 @@ func leaseOver(ctx context.Context, tx pgx.Tx, conv tandem.ID) error {
 		return err
 	}
 	h, err := hold(ctx, tx, a.Org, conv)
-	if tandem.KindOf(err) == tandem.NotFound {
+	if tandem.KindOf(err) == tandem.NotFound || errors.Is(err, errMerged) {
 		return nil
 	}
 	if err != nil {

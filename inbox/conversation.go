@@ -30,6 +30,8 @@ type Conversation struct {
 	Contact        ContactRef        `json:"contact"`
 	Lead           *LeadRef          `json:"lead"`
 	Subject        string            `json:"subject"`
+	Priority       string            `json:"priority" enum:"low,normal,high,urgent"`
+	Tags           []string          `json:"tags" nullable:"false"`
 	State          string            `json:"state"`
 	SnoozedUntil   *time.Time        `json:"snoozed_until,omitempty"`
 	Owner          *tandem.MemberRef `json:"owner"`
@@ -43,8 +45,10 @@ type Conversation struct {
 	Unread         int               `json:"unread"`           // inbound messages since a person last read it
 	LastInboundSeq int64             `json:"last_inbound_seq"` // 0: the contact has not written
 	AnsweredSeq    int64             `json:"answered_seq"`     // inbound up to here is covered by an answer or a handoff
+	MergedInto     *tandem.ID        `json:"merged_into,omitempty"` // where its messages are when it was merged into another
 	CreatedAt      time.Time         `json:"created_at"`
 	UpdatedAt      time.Time         `json:"updated_at"`
+	Version        int64             `json:"version"` // of what people write on it: subject, priority and tags
 
 	AIStreak   int        `json:"-"` // AI messages since the contact or a person last wrote
 	LeaseRun   tandem.ID  `json:"-"` // the run of the AI owner that is under way, or empty
@@ -121,7 +125,7 @@ const conversationColumns = `
 	c.thread, c.subject, c.state, c.snoozed_until, c.owner_id, c.owner_kind, m.name AS owner_name, c.fence, c.lease_run, c.lease_until,
 	c.handoff_id, h.reason AS handoff_reason, h.created_at AS handoff_created_at, h.deadline AS handoff_deadline,
 	c.preview, c.preview_kind, c.preview_name, c.last_message_at, c.message_count, c.unread,
-	c.last_inbound_seq, c.answered_seq, c.ai_streak, c.created_at, c.updated_at`
+	c.last_inbound_seq, c.answered_seq, c.ai_streak, c.created_at, c.updated_at, c.priority AS urgency, c.tags, c.merged_into, c.version`
 
 type conversationRow struct {
 	ID               tandem.ID
@@ -167,6 +171,10 @@ type conversationRow struct {
 	AIStreak         int `db:"ai_streak"`
 	CreatedAt        time.Time
 	UpdatedAt        time.Time
+	Urgency          string // the conversation's priority; Priority is the lead's
+	Tags             []string
+	MergedInto       *tandem.ID
+	Version          int64
 }
 
 func (r conversationRow) conversation() Conversation {
@@ -178,6 +186,7 @@ func (r conversationRow) conversation() Conversation {
 		Preview: r.Preview, PreviewKind: r.PreviewKind, PreviewName: r.PreviewName,
 		LastMessageAt: r.LastMessageAt, MessageCount: r.MessageCount, Unread: r.Unread,
 		LastInboundSeq: r.LastInboundSeq, AnsweredSeq: r.AnsweredSeq, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
+		Priority: r.Urgency, Tags: r.Tags, MergedInto: r.MergedInto, Version: r.Version,
 		AIStreak: r.AIStreak, LeaseRun: tandem.Deref(r.LeaseRun), LeaseUntil: r.LeaseUntil, AIMember: tandem.Deref(r.AIMemberID), Thread: r.Thread,
 	}
 	if r.LeadID != nil {
@@ -251,7 +260,9 @@ type held struct {
 	LastInboundSeq int64
 	AnsweredSeq    int64
 	AIStreak       int `db:"ai_streak"`
+	Unread         int
 	HandoffID      *tandem.ID
+	MergedInto     *tandem.ID
 
 	org tandem.ID
 }
@@ -260,13 +271,14 @@ const holdSQL = `
 	SELECT c.id, c.channel_id, ch.kind AS channel_kind, ch.name AS channel_name, ch.ai_member_id, c.contact_id,
 	       (SELECT ct.name FROM contacts ct WHERE ct.org_id = c.org_id AND ct.id = c.contact_id) AS contact_name, c.lead_id,
 	       c.state, c.owner_id, c.owner_kind, c.fence, c.lease_run, coalesce(c.lease_until <= clock_timestamp(), false) AS lease_over,
-	       c.next_seq, c.last_inbound_seq, c.answered_seq, c.ai_streak, c.handoff_id
+	       c.next_seq, c.last_inbound_seq, c.answered_seq, c.ai_streak, c.unread, c.handoff_id, c.merged_into
 	FROM conversations c
 	JOIN channels ch ON ch.org_id = c.org_id AND ch.id = c.channel_id
 	WHERE c.org_id = @org AND c.id = @id
 	FOR NO KEY UPDATE OF c`
 
-// hold locks the conversation until the transaction ends and returns it as it is then.
+// hold locks the conversation until the transaction ends and returns it as it is then. One that was merged into another is
+// a Conflict that is errMerged: nothing is done with it any more.
 func hold(ctx context.Context, tx pgx.Tx, org, conv tandem.ID) (*held, error) {
 	rows, err := tx.Query(ctx, holdSQL, pgx.StrictNamedArgs{"org": org, "id": conv})
 	if err != nil {
@@ -275,7 +287,16 @@ func hold(ctx context.Context, tx pgx.Tx, org, conv tandem.ID) (*held, error) {
 	return heldOf(rows, org)
 }
 
+// heldOf reads the row of holdSQL.
 func heldOf(rows pgx.Rows, org tandem.ID) (*held, error) {
+	h, err := rowOf(rows, org)
+	if err == nil && h.MergedInto != nil {
+		return nil, errMerged
+	}
+	return h, err
+}
+
+func rowOf(rows pgx.Rows, org tandem.ID) (*held, error) {
 	h, err := pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByName[held])
 	if pg.NoRows(err) {
 		return nil, noConversation()

@@ -115,7 +115,7 @@ type destination struct {
 // this thread, the channel's own one, else the one of the channel's sort. A name in another
 // system is no address here.
 const destinationSQL = `
-	SELECT c.channel_id, substr(c.thread, length(c.thread_prefix) + 1) AS thread, coalesce((
+	SELECT c.channel_id, coalesce(c.reply_thread, substr(c.thread, length(c.thread_prefix) + 1)) AS thread, coalesce((
 	    SELECT i.value FROM contact_identities i
 	    WHERE i.org_id = c.org_id AND i.contact_id = c.contact_id
 	      AND (i.scope = c.channel_id::text OR i.scope = '' AND i.kind <> 'external')

@@ -193,7 +193,7 @@ const waitHandoffSQL = `
 	WHERE org_id = @org AND id = @conv`
 
 const leadConversationSQL = `
-	SELECT (SELECT c.id FROM conversations c WHERE c.org_id = l.org_id AND c.lead_id = l.id ORDER BY c.last_message_at DESC, c.id DESC LIMIT 1)
+	SELECT (SELECT c.id FROM conversations c WHERE c.org_id = l.org_id AND c.lead_id = l.id AND c.merged_into IS NULL ORDER BY c.last_message_at DESC, c.id DESC LIMIT 1)
 	FROM leads l WHERE l.org_id = @org AND l.id = @lead AND l.archived_at IS NULL`
 
 // RequestLeadHandoff is RequestHandoff of the lead's latest conversation. A lead without one is Conflict.

@@ -76,7 +76,8 @@ const threadHeadSQL = `
 	LEFT JOIN teams t ON t.org_id = ch.org_id AND t.fallback
 	LEFT JOIN members ai ON ai.org_id = ch.org_id AND ai.id = ch.ai_member_id AND ai.status = 'active'
 	LEFT JOIN contact_identities i ON i.org_id = ch.org_id AND i.kind IN ('visitor', 'external') AND i.scope = ch.id::text AND i.value = @from
-	LEFT JOIN conversations c ON c.org_id = ch.org_id AND c.channel_id = ch.id AND c.contact_id = i.contact_id AND c.thread = i.thread_prefix
+	LEFT JOIN conversations k ON k.org_id = ch.org_id AND k.channel_id = ch.id AND k.contact_id = i.contact_id AND k.thread = i.thread_prefix
+	LEFT JOIN conversations c ON c.org_id = ch.org_id AND c.id = coalesce(k.merged_into, k.id)
 	LEFT JOIN members o ON o.org_id = c.org_id AND o.id = c.owner_id
 	WHERE ch.org_id = @org AND ch.id = @channel
 	LIMIT 1`

@@ -184,7 +184,7 @@ func takes() string {
 }
 
 const earlierSQL = `
-	SELECT b.id, b.state, b.body_hash, b.contact_id, b.lead_id, b.conversation_id, b.message_id, m.seq
+	SELECT b.id, b.state, b.body_hash, b.contact_id, b.lead_id, coalesce(m.conversation_id, b.conversation_id) AS conversation_id, b.message_id, m.seq
 	FROM inbound b LEFT JOIN messages m ON m.org_id = b.org_id AND m.id = b.message_id
 	WHERE b.org_id = @org AND b.channel_id = @channel AND b.external_id = @external
 	FOR NO KEY UPDATE OF b`
@@ -239,14 +239,22 @@ func (i *incoming) take(ctx context.Context, tx pgx.Tx) (repeat *channels.Accept
 	}, nil
 }
 
-// Each address goes on in its own threads: see thread_prefix in migrations.
+// Whoever merges or splits conversations of the contact holds its row, so that what channelSQL reads after this stays true.
+const shareContactSQL = `SELECT FROM contacts WHERE org_id = @org AND id = @contact FOR SHARE`
+
+// Each address goes on in its own threads: see thread_prefix in migrations. The thread may have been merged: it goes on
+// elsewhere then.
 const channelSQL = `
-	SELECT ch.board_id, c.lead_id, coalesce(i.thread_prefix, '')
+	SELECT ch.board_id, c.lead_id, coalesce(i.thread_prefix, ''), k.merged_into
 	FROM channels ch
 	LEFT JOIN contact_identities i ON i.org_id = ch.org_id AND i.kind = @kind AND i.scope = @scope AND i.value = @value
-	LEFT JOIN conversations c ON c.org_id = ch.org_id AND c.channel_id = ch.id AND c.contact_id = @contact
-	      AND c.thread = coalesce(i.thread_prefix, '') || @thread
+	LEFT JOIN conversations k ON k.org_id = ch.org_id AND k.channel_id = ch.id AND k.contact_id = @contact
+	      AND k.thread = coalesce(i.thread_prefix, '') || @thread
+	LEFT JOIN conversations c ON c.org_id = ch.org_id AND c.id = coalesce(k.merged_into, k.id)
 	WHERE ch.org_id = @org AND ch.id = @channel`
+
+const linkSQL = `
+	UPDATE conversations SET lead_id = coalesce(@lead, lead_id) WHERE org_id = @org AND id = @id RETURNING id, lead_id`
 
 const openSQL = `
 	INSERT INTO conversations (org_id, id, channel_id, contact_id, lead_id, thread, thread_prefix, subject)
@@ -273,12 +281,16 @@ func (i incoming) slow(ctx context.Context, tx pgx.Tx) (channels.Accepted, error
 	if err != nil {
 		return channels.Accepted{}, err
 	}
-	var board, lead *tandem.ID
+	var board, lead, merged *tandem.ID
 	var prefix string
-	err = tx.QueryRow(ctx, channelSQL, pgx.StrictNamedArgs{
+	b := &pgx.Batch{}
+	b.Queue(shareContactSQL, pgx.StrictNamedArgs{"org": i.Org, "contact": contact.ID})
+	b.Queue(channelSQL, pgx.StrictNamedArgs{
 		"org": i.Org, "channel": i.Channel, "contact": contact.ID, "thread": i.Thread, "kind": i.from.Kind, "scope": i.from.Scope, "value": i.from.Value,
-	}).Scan(&board, &lead, &prefix)
-	if err != nil {
+	}).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&board, &lead, &prefix, &merged)
+	})
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return channels.Accepted{}, fmt.Errorf("find channel: %w", err)
 	}
 	if i.Lead != nil || lead == nil {
@@ -290,9 +302,13 @@ func (i incoming) slow(ctx context.Context, tx pgx.Tx) (channels.Accepted, error
 	}
 	fresh := tandem.NewID()
 	var conv tandem.ID
-	err = tx.QueryRow(ctx, openSQL, pgx.StrictNamedArgs{
-		"org": i.Org, "id": fresh, "channel": i.Channel, "contact": contact.ID, "lead": lead, "thread": i.Thread, "prefix": prefix, "subject": i.Subject,
-	}).Scan(&conv, &lead)
+	if merged != nil {
+		err = tx.QueryRow(ctx, linkSQL, pgx.StrictNamedArgs{"org": i.Org, "id": *merged, "lead": lead}).Scan(&conv, &lead)
+	} else {
+		err = tx.QueryRow(ctx, openSQL, pgx.StrictNamedArgs{
+			"org": i.Org, "id": fresh, "channel": i.Channel, "contact": contact.ID, "lead": lead, "thread": i.Thread, "prefix": prefix, "subject": i.Subject,
+		}).Scan(&conv, &lead)
+	}
 	if err != nil {
 		return channels.Accepted{}, fmt.Errorf("open conversation: %w", err)
 	}

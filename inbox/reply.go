@@ -32,7 +32,11 @@ type Draft struct {
 }
 
 const byClientKeySQL = `SELECT ` + messageColumns + ` FROM messages m
-	WHERE m.org_id = @org AND m.conversation_id = @conv AND m.client_key = @key`
+	WHERE m.org_id = @org AND m.id = (
+	    SELECT k.id FROM messages k WHERE k.org_id = @org AND k.conversation_id = @conv AND k.client_key = @key
+	    UNION ALL
+	    SELECT v.message_id FROM message_moves v WHERE v.org_id = @org AND v.conversation_id = @conv AND v.client_key = @key
+	    LIMIT 1)`
 
 // repeated returns the message that was stored under the draft's client key, if any.
 // Another text under the same key is an Invalid error on "Idempotency-Key".

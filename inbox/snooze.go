@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -82,6 +83,9 @@ func snoozeOver(ctx context.Context, tx pgx.Tx, conv tandem.ID) error {
 		return err
 	}
 	h, err := hold(ctx, tx, a.Org, conv)
+	if errors.Is(err, errMerged) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 	"unicode/utf8"
@@ -39,6 +40,21 @@ const (
 // holdMessage locks the message's conversation, then the message. It is NotFound when
 // there is no such message.
 func holdMessage(ctx context.Context, tx pgx.Tx, org, id tandem.ID) (*held, Message, error) {
+	for tries := 3; ; tries-- {
+		h, m, err := holdMessageNow(ctx, tx, org, id)
+		switch {
+		case err == nil && m.ConversationID != h.ID: // it moved while we waited for where it was
+			err = errMerged
+		case !errors.Is(err, errMerged):
+			return h, m, err
+		}
+		if tries == 0 {
+			return nil, m, err
+		}
+	}
+}
+
+func holdMessageNow(ctx context.Context, tx pgx.Tx, org, id tandem.ID) (*held, Message, error) {
 	var conv tandem.ID
 	err := tx.QueryRow(ctx, convOfSQL, pgx.StrictNamedArgs{"org": org, "id": id}).Scan(&conv)
 	if pg.NoRows(err) {

@@ -120,7 +120,9 @@ func (w *watching) note(ctx context.Context, n *events.Note) {
 			w.pending.Lines = w.pending.Lines || err != nil
 			return
 		}
-		if w.conv == "" && n.Fact.Topic == "message.received" {
+		moved := n.Fact.Topic == "conversation.merged" || n.Fact.Topic == "conversation.split"
+		if w.conv == "" && n.Fact.Topic == "message.received" || moved && home == w.conv {
+			w.pending.Lines = w.pending.Lines || moved
 			if w.conv, err = w.h.conversation(ctx, w.from); err != nil {
 				w.pending.Lines = true
 				return
@@ -158,6 +160,11 @@ func (in *Inbox) home(ctx context.Context, f events.Fact) (tandem.ID, error) {
 	noun, verb, _ := strings.Cut(f.Topic, ".")
 	sql := homeOfMessageSQL
 	switch {
+	case noun == "conversation" && (verb == "merged" || verb == "split"):
+		in.mu.Lock()
+		clear(in.homes) // messages have moved
+		in.mu.Unlock()
+		return f.Record, nil
 	case noun == "conversation" && verb != "read":
 		return f.Record, nil
 	case noun == "handoff":

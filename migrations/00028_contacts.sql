@@ -17,23 +17,3 @@ ALTER TABLE contacts
 -- The channel's own key of a thread is what follows the prefix.
 ALTER TABLE contact_identities ADD COLUMN thread_prefix text NOT NULL DEFAULT '';
 ALTER TABLE conversations ADD COLUMN thread_prefix text NOT NULL DEFAULT '';
-
--- tandem_intake looks in the threads of the address that it has just read. Two of its statements change.
--- +goose StatementBegin
-DO $$
-DECLARE
-    body text := pg_get_functiondef('tandem_intake'::regproc);
-    step text[];
-BEGIN
-    FOREACH step SLICE 1 IN ARRAY ARRAY[
-        ['    person    uuid;', E'    person    uuid;\n    prefix    text; -- of the threads in which this address writes'],
-        ['SELECT d.contact_id INTO person FROM contact_identities d', 'SELECT d.contact_id, d.thread_prefix INTO person, prefix FROM contact_identities d'],
-        ['c.contact_id = person AND c.thread = threads[i]', 'c.contact_id = person AND c.thread = prefix || threads[i]']] LOOP
-        IF position(step[1] IN body) = 0 THEN
-            RAISE EXCEPTION 'tandem_intake has no "%"', step[1];
-        END IF;
-        body := replace(body, step[1], step[2]);
-    END LOOP;
-    EXECUTE body;
-END $$;
--- +goose StatementEnd
