@@ -15,7 +15,7 @@ import (
 
 // All lists every record set of this package; a test fails when one is missing. The API serves them all.
 var All = []Resource{
-	resource(Accounts),
+	resource[Account](Accounts),
 	resource(Contacts),
 	resource[Lead](Leads),
 	resource[Note](Notes),
