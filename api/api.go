@@ -174,6 +174,7 @@ func (s *server) routes() {
 	s.handoffRoutes()
 	s.letterRoutes()
 	s.recordRoutes()
+	s.accountRoutes()
 	s.leadRoutes()
 	s.activityRoutes()
 	s.boardRoutes()
@@ -184,6 +185,7 @@ func (s *server) routes() {
 	s.inboundRoutes()
 	s.describeLive()
 	s.describeNulls()
+	s.describeIncluded()
 }
 
 // crossOrigin refuses unsafe requests that a foreign page makes a browser send (Fetch

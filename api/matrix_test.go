@@ -74,6 +74,9 @@ var bodies = map[string]string{
 	"post-leads-id-handoff":            `{"reason":"customer_asked","packet":{"summary":"a stranger's summary"}}`,
 	"get-leads-id-qualification":       ``,
 	"get-leads-id-activities":          ``,
+	"get-contacts-id-activities":       ``,
+	"post-accounts-id-match":           ``,
+	"get-accounts-id-activities":       ``,
 	"put-leads-id-qualification-field": `{"value":"a stranger's value","confidence":1,"message_id":"FOREIGN"}`,
 	"post-inbound-lead":                `{"title":"t","message":"m","board":"FOREIGN","contact":{"email":"x@example.com"}}`,
 }

@@ -26,8 +26,19 @@ type listInput struct {
 	Search string            `query:"search" maxLength:"200" doc:"The beginning of a name, where the list can be searched."`
 	Total  bool              `query:"total" doc:"Count what matches, up to 10,000."`
 	Fields string            `query:"fields" maxLength:"1000" doc:"The fields wanted of each item, with commas between them; id is always there. All when empty."`
+	Including
 
 	where *tandem.Where
+}
+
+// Including is what else an answer should have.
+type Including struct {
+	Include string `query:"include" maxLength:"400" doc:"Records that these name, to be given along as included, with commas between them."`
+}
+
+type getInput struct {
+	ByID
+	Including
 }
 
 // Resolve implements huma.Resolver: it reads filter[field][op] and where, which no parameter's type can hold.
@@ -136,19 +147,30 @@ func (s *server) records(r crm.Resource) {
 	handleAs(s, route{method: http.MethodGet, path: r.Path, permission: may("read"), summary: "List " + plural(r.Word)}, page, nil,
 		func(ctx context.Context, in *listInput) (*recordOutput, error) {
 			var out recordOutput
-			return &out, s.DB.Read(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
-				if out.Body, err = r.List(ctx, tx, in.asked()); err == nil && in.Fields != "" {
-					out.Body, err = only(out.Body, r, in.Fields)
+			return &out, s.DB.Read(ctx, func(ctx context.Context, tx pgx.Tx) error {
+				page, err := r.List(ctx, tx, in.asked())
+				if err != nil {
+					return err
 				}
+				along, err := s.include(ctx, tx, r, in.Include, reflect.ValueOf(page).FieldByName("Items"))
+				if err == nil && in.Fields != "" {
+					page, err = only(page, r, in.Fields)
+				}
+				out.Body = accompanied{page, along}
 				return err
 			})
 		})
 	handleAs(s, route{method: http.MethodGet, path: one, permission: may("read"), summary: "Get a " + r.Word}, item, nil,
-		func(ctx context.Context, in *ByID) (*recordOutput, error) {
+		func(ctx context.Context, in *getInput) (*recordOutput, error) {
 			var out recordOutput
 			return &out, s.DB.Read(ctx, func(ctx context.Context, tx pgx.Tx) error {
-				v, err := onID(*in, func(id tandem.ID) (any, error) { return r.Get(ctx, tx, id) })
+				v, err := onID(in.ByID, func(id tandem.ID) (any, error) { return r.Get(ctx, tx, id) })
+				if err != nil {
+					return err
+				}
 				out = tagged(v)
+				along, err := s.include(ctx, tx, r, in.Include, reflect.ValueOf(v))
+				out.Body = accompanied{v, along}
 				return err
 			})
 		})

@@ -21,13 +21,30 @@ type Account struct {
 	OwnerID   *tandem.ID     `json:"owner_id" db:"owner_id" doc:"The member who looks after it."`
 	Tags      []string       `json:"tags" db:"tags" nullable:"false"`
 	Custom    map[string]any `json:"custom" db:"custom" nullable:"false"`
+	Glance    *AccountGlance `json:"glance,omitempty" db:"-" doc:"What belongs to it; only from Get."`
 	CreatedAt time.Time      `json:"created_at" db:"created_at"`
 	UpdatedAt time.Time      `json:"updated_at" db:"updated_at"`
 	Version   int64          `json:"version" db:"version"`
 }
 
+// AccountGlance is what a person wants to know of a company before anything else.
+type AccountGlance struct {
+	Contacts          int            `json:"contacts" db:"contacts" doc:"1000 means that many or more, here and below."`
+	OpenLeads         int            `json:"open_leads" db:"open_leads"`
+	OpenConversations int            `json:"open_conversations" db:"open_conversations" doc:"Neither resolved nor spam."`
+	Children          []AccountChild `json:"children" db:"-" nullable:"false" doc:"The companies that belong to it, by name, at most 100."`
+}
+
+// AccountChild is a company as its parent shows it.
+type AccountChild struct {
+	ID   tandem.ID `json:"id" db:"id"`
+	Name string    `json:"name" db:"name"`
+}
+
+type accounts struct{ customized[Account] }
+
 // Accounts is the set of accounts.
-var Accounts = customized[Account]{parts: func(a *Account) (*tandem.ID, *map[string]any) { return &a.ID, &a.Custom }, Set: record.Set[Account]{
+var Accounts = accounts{customized[Account]{parts: func(a *Account) (*tandem.ID, *map[string]any) { return &a.ID, &a.Custom }, Set: record.Set[Account]{
 	Noun: "account", Table: "accounts",
 	Fields: []record.Field{
 		{Name: "name", Filter: true, Write: true, Needed: true, Sort: "lower(accounts.name)"},

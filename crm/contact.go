@@ -219,7 +219,7 @@ func (s contacts) Restore(ctx context.Context, tx pgx.Tx, id tandem.ID) (Contact
 	if into.ID != "" {
 		return Contact{}, tandem.Errorf(tandem.Conflict, "This contact was merged into %s (%s). Split the two to have it back.", into.Name, into.ID)
 	}
-	return s.Set.Restore(ctx, tx, id)
+	return s.customized.Restore(ctx, tx, id)
 }
 
 // gone is what to answer when there is no such contact: where it went, if it was merged.

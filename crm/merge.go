@@ -149,6 +149,10 @@ func (s contacts) Merge(ctx context.Context, tx pgx.Tx, into tandem.ID, from []t
 	case len(slices.Compact(sorted)) < len(from) || slices.Contains(from, into):
 		return Contact{}, nil, tandem.InvalidFields(tandem.FieldError{Field: "from_ids", Message: "Name each contact once, and not the one that they become a part of."})
 	}
+	fields, err := fieldsOf(ctx, tx, a.Org, s.Noun, true)
+	if err != nil {
+		return Contact{}, nil, err
+	}
 	all := append([]tandem.ID{into}, from...)
 	if err := s.lock(ctx, tx, a.Org, all); err != nil {
 		return Contact{}, nil, err
@@ -165,7 +169,10 @@ func (s contacts) Merge(ctx context.Context, tx pgx.Tx, into tandem.ID, from []t
 		}
 	}
 	c, err := s.Get(ctx, tx, into)
-	return c, merges, err
+	if err != nil {
+		return c, nil, err
+	}
+	return c, merges, s.settle(ctx, tx, fields, &c)
 }
 
 // lock takes the contacts for a merge or a split; one that is not there is NotFound.
@@ -221,6 +228,9 @@ func (s contacts) absorb(ctx context.Context, tx pgx.Tx, a tandem.Actor, into, f
 	args := pgx.StrictNamedArgs{"org": a.Org, "into": into, "from": from}
 	if _, err := tx.Exec(ctx, sqlBecome, args); err != nil {
 		return m, fmt.Errorf("archive merged contact: %w", err)
+	}
+	if _, err := tx.Exec(ctx, sqlRelease, pgx.StrictNamedArgs{"org": a.Org, "record": from}); err != nil {
+		return m, fmt.Errorf("release unique values: %w", err)
 	}
 	if filled == nil {
 		filled = []tandem.Change{}

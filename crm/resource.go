@@ -26,6 +26,9 @@ type Resource struct {
 	Patch   func(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawMessage, version *int64) (any, error)
 	Archive func(ctx context.Context, tx pgx.Tx, id tandem.ID, version *int64) error
 	Restore func(ctx context.Context, tx pgx.Tx, id tandem.ID) (any, error)
+	// Some returns those of at most 1,000 records that there are, as List shows them.
+	Some      func(ctx context.Context, tx pgx.Tx, ids []tandem.ID) (map[tandem.ID]any, error)
+	Relations []Relation
 }
 
 // verbs is what every record.Set has; a set that does more of something shadows the verb.
@@ -66,6 +69,10 @@ func resource[T any](s verbs[T]) Resource {
 			return s.Create(ctx, tx, v)
 		},
 	}
+	r.Some = func(ctx context.Context, tx pgx.Tx, ids []tandem.ID) (map[tandem.ID]any, error) {
+		return Some(ctx, tx, s.List, ids)
+	}
+	r.Relations = relations(r.Info)
 	r.Path = "/" + strings.ReplaceAll(r.Table, "_", "-")
 	if p, ok := s.(parted); ok {
 		r.Parts = p.Parts()

@@ -61,6 +61,10 @@ func (s contacts) Split(ctx context.Context, tx pgx.Tx, contact, merge tandem.ID
 	if err != nil {
 		return Split{}, err
 	}
+	fields, err := fieldsOf(ctx, tx, a.Org, s.Noun, true)
+	if err != nil {
+		return Split{}, err
+	}
 	k, err := keptMerge(ctx, tx, a.Org, merge)
 	if err != nil {
 		return Split{}, err
@@ -135,8 +139,15 @@ func (s contacts) Split(ctx context.Context, tx pgx.Tx, contact, merge tandem.ID
 	if out.Contact, err = s.Get(ctx, tx, k.IntoID); err != nil {
 		return out, err
 	}
-	out.Other, err = s.Get(ctx, tx, k.FromID)
-	return out, err
+	if out.Other, err = s.Get(ctx, tx, k.FromID); err != nil {
+		return out, err
+	}
+	for _, c := range []*Contact{&out.Contact, &out.Other} { // in this order: what was filled is free for the other
+		if err := s.settle(ctx, tx, fields, c); err != nil {
+			return Split{}, err
+		}
+	}
+	return out, nil
 }
 
 // returnAll gives back what a merge has moved and what still is where it was moved to.

@@ -165,6 +165,9 @@ func (s tasks) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawM
 	if err != nil {
 		return t, err
 	}
+	if err := s.moved(ctx, tx, &old, &t); err != nil {
+		return t, err
+	}
 	if tandem.Deref(t.ParentID) != tandem.Deref(old.ParentID) {
 		if err := s.fits(ctx, tx, &t); err != nil {
 			return t, err
@@ -245,7 +248,11 @@ func (s tasks) follow(ctx context.Context, tx pgx.Tx, t Task, now time.Time) err
 	if err := tx.QueryRow(ctx, sqlFollowed, pgx.StrictNamedArgs{"org": a.Org, "id": t.ID}).Scan(&followed); err != nil || followed {
 		return err
 	}
-	due := nextDue(t.Recurrence, *t.DueAt, now)
+	day, err := s.anchor(ctx, tx, a.Org, t)
+	if err != nil {
+		return err
+	}
+	due := nextDue(t.Recurrence, *t.DueAt, now, day)
 	next := Task{
 		Title: t.Title, Description: t.Description, LeadID: t.LeadID, ContactID: t.ContactID, AccountID: t.AccountID, DealID: t.DealID, AssigneeID: t.AssigneeID,
 		ParentID: t.ParentID, FollowsID: &t.ID, Priority: t.Priority, Recurrence: t.Recurrence, DueAt: &due,
@@ -254,14 +261,53 @@ func (s tasks) follow(ctx context.Context, tx pgx.Tx, t Task, now time.Time) err
 		at := t.RemindAt.Add(due.Sub(*t.DueAt))
 		next.RemindAt = &at
 	}
-	if _, err = s.Create(ctx, tx, next); err != nil {
+	made, err := s.Create(ctx, tx, next)
+	if err != nil {
 		return fmt.Errorf("make the next of a recurring task: %w", err)
+	}
+	if day == due.Day() {
+		return nil
+	}
+	const sqlAnchor = `UPDATE tasks SET anchor_day = @day WHERE org_id = @org AND id = @id`
+	if _, err := tx.Exec(ctx, sqlAnchor, pgx.StrictNamedArgs{"org": a.Org, "id": made.ID, "day": day}); err != nil {
+		return fmt.Errorf("keep the day of a recurring task: %w", err)
 	}
 	return nil
 }
 
-// nextDue is the first time after due and after now. A month that lacks the day gives its last one.
-func nextDue(recurrence string, due, now time.Time) time.Time {
+// anchor is the day of the month on which a monthly task is due where the month has it: that of the first of its tasks, as
+// long as nobody has chosen another time since.
+func (s tasks) anchor(ctx context.Context, tx pgx.Tx, org tandem.ID, t Task) (day int, err error) {
+	if day = t.DueAt.UTC().Day(); t.Recurrence != "monthly" {
+		return day, nil
+	}
+	const sqlAnchor = `SELECT coalesce(anchor_day, @day) FROM tasks WHERE org_id = @org AND id = @id`
+	if err := tx.QueryRow(ctx, sqlAnchor, pgx.StrictNamedArgs{"org": org, "id": t.ID, "day": day}).Scan(&day); err != nil {
+		return day, fmt.Errorf("look for the day of a recurring task: %w", err)
+	}
+	return day, nil
+}
+
+// moved forgets the day of the month that a recurring task keeps: somebody chose another time.
+func (s tasks) moved(ctx context.Context, tx pgx.Tx, old, t *Task) error {
+	if old.Recurrence == t.Recurrence && sameTime(old.DueAt, t.DueAt) {
+		return nil
+	}
+	a, err := tandem.ActorFrom(ctx)
+	if err != nil {
+		return err
+	}
+	const sqlForget = `UPDATE tasks SET anchor_day = NULL WHERE org_id = @org AND id = @id AND anchor_day IS NOT NULL`
+	if _, err := tx.Exec(ctx, sqlForget, pgx.StrictNamedArgs{"org": a.Org, "id": t.ID}); err != nil {
+		return fmt.Errorf("forget the day of a recurring task: %w", err)
+	}
+	return nil
+}
+
+func sameTime(a, b *time.Time) bool { return a == b || a != nil && b != nil && a.Equal(*b) }
+
+// nextDue is the first time after due and after now. Of months it is the given day, or the last one of a month that lacks it.
+func nextDue(recurrence string, due, now time.Time, day int) time.Time {
 	due = due.UTC()
 	for n := 1; ; n++ {
 		var at time.Time
@@ -271,9 +317,8 @@ func nextDue(recurrence string, due, now time.Time) time.Time {
 		case "weekly":
 			at = due.AddDate(0, 0, 7*n)
 		default:
-			if at = due.AddDate(0, n, 0); at.Day() != due.Day() {
-				at = at.AddDate(0, 0, -at.Day())
-			}
+			first := due.AddDate(0, 0, 1-due.Day()).AddDate(0, n, 0)
+			at = first.AddDate(0, 0, min(day, first.AddDate(0, 1, -1).Day())-1)
 		}
 		if at.After(now) {
 			return at
@@ -294,7 +339,7 @@ func Timers() map[string]timers.Handler {
 // remind moves the reminder along with a change of a task. One whose time is past fires at once when somebody has just set
 // it so, and not again when the task is opened again.
 func (s tasks) remind(ctx context.Context, tx pgx.Tx, old, t *Task, now time.Time) error {
-	same := old.RemindAt == t.RemindAt || old.RemindAt != nil && t.RemindAt != nil && old.RemindAt.Equal(*t.RemindAt)
+	same := sameTime(old.RemindAt, t.RemindAt)
 	switch {
 	case same && old.done() == t.done():
 		return nil

@@ -289,3 +289,37 @@ func TestListsOfTasksUseTheirIndexes(t *testing.T) {
 		}
 	}
 }
+
+// A monthly task keeps its day through months that lack it, until somebody chooses another time.
+func TestMonthlyTasksKeepTheirDay(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	task := h.task(`{"title":"Invoice","recurrence":"monthly","due_at":"2101-01-31T09:00:00Z"}`)
+	next := func() string {
+		h.mustPatch(task.ID, `{"status":"completed"}`)
+		p := h.tasks(tandem.Query{Filter: map[string]string{"follows_id": string(task.ID)}})
+		if len(p.Items) != 1 {
+			t.Fatalf("%d followed", len(p.Items))
+		}
+		task = p.Items[0]
+		return task.DueAt.UTC().Format(time.DateOnly)
+	}
+	for _, want := range []string{"2101-02-28", "2101-03-31", "2101-04-30", "2101-05-31", "2101-06-30"} {
+		if got := next(); got != want {
+			t.Fatalf("the next is due on %s, want %s", got, want)
+		}
+	}
+	h.mustPatch(task.ID, `{"title":"Invoices"}`)
+	if got := next(); got != "2101-07-31" {
+		t.Errorf("after another title it is due on %s", got)
+	}
+	h.mustPatch(task.ID, `{"due_at":"2101-08-30T09:00:00Z"}`)
+	for _, want := range []string{"2101-09-30", "2101-10-30"} {
+		if got := next(); got != want {
+			t.Errorf("after another time it is due on %s, want %s", got, want)
+		}
+	}
+	if n := h.count("SELECT count(*) FROM tasks WHERE anchor_day IS NOT NULL AND extract(day FROM due_at AT TIME ZONE 'UTC') = anchor_day"); n != 0 {
+		t.Errorf("%d tasks remember the day that they have", n)
+	}
+}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -115,48 +113,6 @@ func ForConversation(ctx context.Context, tx pgx.Tx, conv, lead tandem.ID, from,
 	return collect(tx.Query(ctx, conversationSQL, pgx.StrictNamedArgs{
 		"org": a.Org, "conv": conv.Ptr(), "lead": lead.Ptr(), "from": orNil(from), "to": orNil(to), "limit": capped(limit),
 	}))
-}
-
-// Timeline asks for one page of what happened to a lead.
-type Timeline struct {
-	Lead   tandem.ID
-	Nouns  []string         // only events of these
-	Actor  tandem.ActorKind // only what actors of this kind did; empty: all
-	Cursor string           // opaque; empty for the first page
-	Limit  int              // 1 to 1,000; 0 means 50
-}
-
-const leadSQL = `
-	SELECT ` + columns + ` FROM events e
-	WHERE e.org_id = @org AND e.lead_id = @lead AND e.seq < @before AND e.noun = ANY(@nouns) AND (@actor = '' OR e.actor_kind = @actor)
-	ORDER BY e.seq DESC LIMIT `
-
-// ForLead returns one page of the events that belong to a lead, newest first. Whether the actor may see the lead and such
-// events is the caller's question.
-func ForLead(ctx context.Context, tx pgx.Tx, t Timeline) (p tandem.Page[Row], err error) {
-	a, err := tandem.ActorFrom(ctx)
-	if err != nil {
-		return p, err
-	}
-	before := int64(math.MaxInt64)
-	if t.Cursor != "" {
-		part, err := tandem.DecodeCursor(t.Cursor, 1)
-		if err != nil {
-			return p, err
-		}
-		if before, err = strconv.ParseInt(part[0], 10, 64); err != nil {
-			return p, tandem.InvalidFields(tandem.FieldError{Field: "cursor", Message: "This is not a cursor of this list. Leave it out to start at the beginning."})
-		}
-	}
-	size := tandem.Query{Limit: t.Limit}.Size()
-	// The limit is no argument, so that the server knows that few rows are wanted and keeps one plan.
-	rows, err := collect(tx.Query(ctx, leadSQL+strconv.Itoa(size+1), pgx.StrictNamedArgs{
-		"org": a.Org, "lead": t.Lead, "before": before, "nouns": t.Nouns, "actor": string(t.Actor),
-	}))
-	if err != nil {
-		return p, err
-	}
-	return tandem.PageOf(rows, size, func(r Row) []string { return []string{strconv.FormatInt(r.Seq, 10)} }), nil
 }
 
 func orNil(t time.Time) *time.Time {

@@ -108,6 +108,9 @@ func (c *conditions) write(w tandem.Where, depth int) string {
 // one is the condition on one field.
 func (c *conditions) one(w tandem.Where) string {
 	f, ok := c.field(w.Field)
+	if w.Field == "id" { // which every record has
+		f, ok = Field{Name: "id", Type: ID, Filter: true}, true
+	}
 	if !ok || !f.Filter {
 		return c.refuse(w.Field, notFilter)
 	}

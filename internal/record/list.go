@@ -101,10 +101,7 @@ func (s Set[T]) where(a tandem.Actor, q tandem.Query) (string, pgx.StrictNamedAr
 			c.args["search"] = escape(strings.TrimSpace(q.Search)) + "%"
 		}
 	}
-	if len(c.wrong) > 0 {
-		return "", nil, tandem.InvalidFields(c.wrong...)
-	}
-	return sql, c.args, nil
+	return sql, c.args, refused(c.wrong)
 }
 
 // total counts what matches, and stops at MaxTotal.

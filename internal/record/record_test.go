@@ -158,7 +158,7 @@ func TestARecordsLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, patch(reader, one, `{"name":"Two"}`, nil), tandem.Forbidden, "patching without the permission")
-	for _, body := range []string{`{"kind":"other"}`, `{"secret":"x"}`, `{"is_on":true}`, `{"id":"x"}`, `{"org_id":"x"}`, `{"nope":1}`, `{"name":1}`, `{"tags":{}}`, `""`, `{"custom":{"x":"\u0000"}}`, `{"name":"\u0000x"}`} {
+	for _, body := range []string{`{"kind":"other"}`, `{"secret":"x"}`, `{"is_on":true}`, `{"id":"x"}`, `{"org_id":"x"}`, `{"nope":1}`, `{"name":1}`, `{"name":null}`, `{"rank":null}`, `{"tags":{}}`, `""`, `{"custom":{"x":"\u0000"}}`, `{"name":"\u0000x"}`} {
 		want(t, patch(writer, one, body, nil), tandem.Invalid, "patch "+body)
 	}
 	old := int64(1)
@@ -174,6 +174,9 @@ func TestARecordsLife(t *testing.T) {
 	}
 	if err := patch(writer, one, `{"tags":null}`, nil); err != nil || len(w.Tags) != 0 {
 		t.Errorf("null clears a list: %v, %v", w.Tags, err)
+	}
+	if _, err := widgets.New([]byte(`{"name":"One","kind": null }`)); tandem.KindOf(err) != tandem.Invalid {
+		t.Errorf("null for a text: %v", err)
 	}
 	lead := tandem.NewID()
 	if err := patch(writer, one, `{"lead_id":"`+string(lead)+`"}`, nil); err != nil || tandem.Deref(w.Lead) != lead {

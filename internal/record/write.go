@@ -203,7 +203,7 @@ func (s Set[T]) decode(v *T, asked map[string]json.RawMessage) (wrong []tandem.F
 		}
 		val := s.at(v, f.Name)
 		fresh := reflect.New(val.Type()) // a fresh value: decoding into v would share its slices and maps
-		if err := json.Unmarshal(part, fresh.Interface()); err != nil {
+		if err := json.Unmarshal(part, fresh.Interface()); err != nil || string(part) == "null" && !slices.Contains(nilable, val.Kind()) {
 			wrong = append(wrong, tandem.FieldError{Field: f.Name, Message: "This has the wrong type."})
 			continue
 		}
