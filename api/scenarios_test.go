@@ -165,7 +165,7 @@ var scenarios = []scenario{
 	{op: "post-accounts", body: `{"name":"Engines","domain":"example.com","owner_id":"{colleague}"}`, status: 201, event: "account.created", keep: "engines"},
 	{op: "post-accounts", body: `{"name":"A part","parent_id":"{engines}"}`, status: 201, event: "account.created", keep: "part"},
 	{op: "patch-contacts-id", id: "contact", body: `{"account_id":"{engines}"}`, status: 200, event: "contact.updated"},
-	{op: "get-accounts-id", id: "engines", status: 200, has: []string{`"glance":{"contacts":1,"open_leads":1,"open_conversations":1,"children":[{"id":"{part}"`}},
+	{op: "get-accounts-id", id: "engines", status: 200, has: []string{`"glance":{"contacts":1,"open_leads":1,"open_deals":0,"open_conversations":1,"children":[{"id":"{part}"`}},
 	{op: "post-contacts", body: `{"name":"Grace","email":"grace@example.com"}`, status: 201, event: "contact.created", keep: "grace"},
 	{op: "post-accounts-id-match", id: "engines", key: "viewer", status: 403},
 	{op: "post-accounts-id-match", id: "part", status: 409},

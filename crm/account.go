@@ -31,6 +31,7 @@ type Account struct {
 type AccountGlance struct {
 	Contacts          int            `json:"contacts" db:"contacts" doc:"1000 means that many or more, here and below."`
 	OpenLeads         int            `json:"open_leads" db:"open_leads"`
+	OpenDeals         int            `json:"open_deals" db:"open_deals"`
 	OpenConversations int            `json:"open_conversations" db:"open_conversations" doc:"Neither resolved nor spam."`
 	Children          []AccountChild `json:"children" db:"-" nullable:"false" doc:"The companies that belong to it, by name, at most 100."`
 }
@@ -61,7 +62,7 @@ var Accounts = accounts{customized[Account]{parts: func(a *Account) (*tandem.ID,
 	},
 	Search:     []string{"accounts.name", "accounts.domain"},
 	Archivable: true, Label: "name", Category: "crm", Check: checkAccount,
-}}
+}}}
 
 var domainForm = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$`)
 

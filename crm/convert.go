@@ -223,27 +223,3 @@ func knownAccount(ctx context.Context, tx pgx.Tx, a tandem.Actor, domain, name s
 	}
 	return id.Ptr(), err
 }
-
-// freeMail are the domains under which anybody can have an address: they say nothing of a company.
-var freeMail = words(`aol.com duck.com fastmail.com freenet.de gmail.com gmx.at gmx.ch gmx.com gmx.de gmx.net googlemail.com
-	hey.com hotmail.co.uk hotmail.com hotmail.de hotmail.fr icloud.com inbox.com laposte.net libero.it live.com mac.com mail.com
-	mail.de mail.ru mailbox.org me.com msn.com naver.com online.de orange.fr outlook.com outlook.de pm.me posteo.de posteo.net
-	proton.me protonmail.com qq.com rocketmail.com rediffmail.com t-online.de tuta.com tutanota.com vodafone.de wanadoo.fr
-	web.de yahoo.co.uk yahoo.com yahoo.de yahoo.fr yandex.com yandex.ru ymail.com zoho.com 126.com 163.com`)
-
-func words(list string) map[string]bool {
-	m := map[string]bool{}
-	for _, w := range strings.Fields(list) {
-		m[w] = true
-	}
-	return m
-}
-
-// companyDomain is the domain of an e-mail address when it says for whom somebody works, else nothing.
-func companyDomain(email string) string {
-	_, domain, _ := strings.Cut(email, "@")
-	if domain = strings.ToLower(domain); freeMail[domain] || !domainForm.MatchString(domain) {
-		return ""
-	}
-	return domain
-}

@@ -58,15 +58,6 @@ func (h *hub) define(raw string) crm.CustomField {
 	return v.(crm.CustomField)
 }
 
-func (h *hub) account(raw string) crm.Account {
-	h.t.Helper()
-	v, err := h.add(h.human, "account", raw)
-	if err != nil {
-		h.t.Fatal(raw, err)
-	}
-	return v.(crm.Account)
-}
-
 // names is the sentence about each wrong field, by field.
 func names(err error) map[string]string {
 	out := map[string]string{}

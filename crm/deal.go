@@ -46,10 +46,10 @@ type Deal struct {
 	AssigneeID  *tandem.ID `json:"-" db:"assignee_id"`
 }
 
-type deals struct{ record.Set[Deal] }
+type deals struct{ customized[Deal] }
 
 // Deals is the set of deals.
-var Deals = deals{record.Set[Deal]{
+var Deals = deals{customized[Deal]{parts: func(d *Deal) (*tandem.ID, *map[string]any) { return &d.ID, &d.Custom }, Set: record.Set[Deal]{
 	Noun: "deal", Table: "deals", Alias: "d",
 	Select: `SELECT d.id, d.name, d.board_id, d.stage_id, d.account_id, d.contact_id, d.lead_id, d.assignee_id, d.amount_minor, d.currency,
 		coalesce(d.probability, s.probability) AS probability, to_char(d.expected_close, 'YYYY-MM-DD') AS expected_close, d.forecast_category,
@@ -58,8 +58,8 @@ var Deals = deals{record.Set[Deal]{
 		CASE WHEN m.id IS NOT NULL THEN jsonb_build_object('id', m.id, 'kind', m.kind, 'name', m.name) END AS assignee,
 		CASE WHEN d.amount_minor IS NOT NULL THEN jsonb_build_object('minor', d.amount_minor, 'currency', d.currency) END AS amount
 	FROM deals d
-	JOIN stages s ON s.org_id = d.org_id AND s.id = d.stage_id
-	LEFT JOIN members m ON m.org_id = d.org_id AND m.id = d.assignee_id`,
+	JOIN stages s ON s.org_id = @org AND s.id = d.stage_id
+	LEFT JOIN members m ON m.org_id = @org AND m.id = d.assignee_id`,
 	Fields: []record.Field{
 		{Name: "name", Filter: true, Write: true, Needed: true, Sort: "lower(d.name)"},
 		{Name: "board_id", Type: record.ID, Filter: true, Once: true},
@@ -71,7 +71,7 @@ var Deals = deals{record.Set[Deal]{
 		{Name: "amount", Column: "d.amount_minor", Type: record.Int, Filter: true, Sort: "coalesce(d.amount_minor, -1)"},
 		{Name: "amount_minor"},
 		{Name: "currency", Filter: true},
-		{Name: "probability", Column: "coalesce(d.probability, s.probability)", Type: record.Int, Filter: true, Write: true},
+		{Name: "probability", Column: "coalesce(d.probability, (SELECT s.probability FROM stages s WHERE s.org_id = @org AND s.id = d.stage_id))", Type: record.Int, Filter: true, Write: true},
 		{Name: "expected_close", Type: record.Date, Filter: true, Write: true, Sort: "coalesce(d.expected_close, '9999-12-31'::date)"},
 		{Name: "forecast_category", Filter: true, Write: true},
 		{Name: "tags", Type: record.Texts, Filter: true, Write: true},
@@ -86,7 +86,7 @@ var Deals = deals{record.Set[Deal]{
 	},
 	Search:     []string{"d.name"},
 	Archivable: true, Label: "name", Lead: "lead_id", Category: "crm", Check: checkDeal,
-}}
+}}}
 
 const maxDealContacts = 50
 
@@ -118,9 +118,6 @@ func checkDeal(d *Deal) error {
 	case d.Closed != (d.ForecastCategory == "closed"):
 		refuse("forecast_category", "A deal is closed in the forecast when it is won or lost, and only then.")
 	}
-	if len(d.Custom) > maxCustom {
-		refuse("custom", "There may be at most 100 custom fields.")
-	}
 	if len(wrong) > 0 {
 		return tandem.InvalidFields(wrong...)
 	}
@@ -146,8 +143,8 @@ type dealParts struct {
 	contacts []tandem.ID // nil: as they are
 }
 
-// parts takes a deal's amount and further contacts out of what was sent.
-func (s deals) parts(raw json.RawMessage) (p dealParts, wrong []tandem.FieldError, err error) {
+// apart takes a deal's amount and further contacts out of what was sent.
+func (s deals) apart(raw json.RawMessage) (p dealParts, wrong []tandem.FieldError, err error) {
 	rest, own, err := apart(raw, "amount", "contact_ids")
 	if err != nil {
 		return p, nil, err
@@ -193,7 +190,7 @@ func (p dealParts) withAmount() (json.RawMessage, error) {
 
 // New reads a deal to be made.
 func (s deals) New(raw json.RawMessage) (Deal, error) {
-	p, wrong, err := s.parts(raw)
+	p, wrong, err := s.apart(raw)
 	if err != nil {
 		return Deal{}, err
 	}
@@ -244,7 +241,7 @@ func (s deals) Create(ctx context.Context, tx pgx.Tx, d Deal) (Deal, error) {
 	if d.ForecastCategory == "" {
 		d.ForecastCategory = forecastOn(at, "")
 	}
-	made, err := alsoWriting(s.Set, "assignee_id", "amount_minor", "currency", "closed", "closed_at").Create(ctx, tx, d)
+	made, err := s.writing("assignee_id", "amount_minor", "currency", "closed", "closed_at").Create(ctx, tx, d)
 	if err != nil {
 		return made, err
 	}
@@ -257,6 +254,13 @@ func (s deals) Create(ctx context.Context, tx pgx.Tx, d Deal) (Deal, error) {
 		}
 	}
 	return s.whole(ctx, tx, made.ID)
+}
+
+// writing is the set for what clients cannot set by themselves.
+func (s deals) writing(names ...string) customized[Deal] {
+	set := s.customized
+	set.Set = alsoWriting(set.Set, names...)
+	return set
 }
 
 // forecastOn is the category of a deal that comes to a stage with this one.
@@ -276,19 +280,19 @@ func (s deals) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawM
 	if err != nil {
 		return Deal{}, err
 	}
-	p, wrong, err := s.parts(raw)
+	p, wrong, err := s.apart(raw)
 	if err != nil {
 		return Deal{}, err
 	}
 	if len(wrong) > 0 {
 		return Deal{}, tandem.InvalidFields(wrong...)
 	}
-	set := s.Set
+	set := s.customized
 	if p.sets {
 		if byMachine(a) {
 			return Deal{}, tandem.Errorf(tandem.Forbidden, "Only a person may set the amount of a deal.")
 		}
-		set = alsoWriting(set, "amount_minor", "currency")
+		set = s.writing("amount_minor", "currency")
 		if p.rest, err = p.withAmount(); err != nil {
 			return Deal{}, err
 		}
@@ -320,7 +324,7 @@ func (s deals) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawM
 
 // Restore brings an archived deal back. It is Conflict while its stage or its board is archived.
 func (s deals) Restore(ctx context.Context, tx pgx.Tx, id tandem.ID) (Deal, error) {
-	d, err := s.Set.Restore(ctx, tx, id)
+	d, err := s.customized.Restore(ctx, tx, id)
 	if err != nil {
 		return d, err
 	}
@@ -332,7 +336,7 @@ func (s deals) Restore(ctx context.Context, tx pgx.Tx, id tandem.ID) (Deal, erro
 
 // List returns one page of deals with their further contacts.
 func (s deals) List(ctx context.Context, tx pgx.Tx, q tandem.Query) (tandem.Page[Deal], error) {
-	p, err := s.Set.List(ctx, tx, q)
+	p, err := s.customized.List(ctx, tx, q)
 	if err != nil {
 		return p, err
 	}

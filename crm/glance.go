@@ -18,7 +18,8 @@ SELECT (SELECT count(*) FROM (SELECT FROM contacts c WHERE c.org_id = @org AND c
             WHERE c.org_id = @org AND c.account_id = @id AND c.archived_at IS NULL AND NOT l.closed AND l.archived_at IS NULL LIMIT 1000) few) AS open_leads,
        (SELECT count(*) FROM (
             SELECT FROM contacts c JOIN conversations v ON v.org_id = c.org_id AND v.contact_id = c.id
-            WHERE c.org_id = @org AND c.account_id = @id AND c.archived_at IS NULL AND v.state IN ('open', 'waiting', 'snoozed') LIMIT 1000) few) AS open_conversations`
+            WHERE c.org_id = @org AND c.account_id = @id AND c.archived_at IS NULL AND v.state IN ('open', 'waiting', 'snoozed') LIMIT 1000) few) AS open_conversations,
+       (SELECT count(*) FROM (SELECT FROM deals d WHERE d.org_id = @org AND d.account_id = @id AND NOT d.closed AND d.archived_at IS NULL LIMIT 1000) few) AS open_deals`
 	sqlChildren = `
 SELECT id, name FROM accounts WHERE org_id = @org AND parent_id = @id AND archived_at IS NULL ORDER BY lower(name), id LIMIT 100`
 )

@@ -43,7 +43,7 @@ func (s accounts) Match(ctx context.Context, tx pgx.Tx, id tandem.ID) (m Matched
 	switch {
 	case v.Domain == nil:
 		return m, tandem.Errorf(tandem.Conflict, "%s has no domain to look for.", v.Name)
-	case freeMail[*v.Domain]:
+	case publicDomains[*v.Domain]:
 		return m, tandem.Errorf(tandem.Conflict, "Anybody can have an address of %s: it says nothing about the company.", *v.Domain)
 	}
 	rows, err := tx.Query(ctx, sqlUnmatched, pgx.StrictNamedArgs{"org": a.Org, "domain": *v.Domain, "limit": maxMatch + 1})
@@ -78,22 +78,3 @@ func (s accounts) Match(ctx context.Context, tx pgx.Tx, id tandem.ID) (m Matched
 	}
 	return m, nil
 }
-
-// freeMail are domains where anybody can have an address.
-var freeMail = func() map[string]bool {
-	all := map[string]bool{}
-	for _, d := range []string{
-		"126.com", "139.com", "163.com", "189.cn", "aim.com", "alice.it", "aol.com", "aol.de", "arcor.de", "att.net", "bell.net", "bellsouth.net", "bigpond.com", "bluewin.ch", "bol.com.br",
-		"btinternet.com", "charter.net", "comcast.net", "cox.net", "duck.com", "email.com", "earthlink.net", "fastmail.com", "fastmail.fm", "foxmail.com", "free.fr", "freenet.de", "gmail.com",
-		"gmx.at", "gmx.ch", "gmx.com", "gmx.de", "gmx.net", "googlemail.com", "hanmail.net", "hey.com", "hotmail.com", "hotmail.co.uk", "hotmail.de", "hotmail.es", "hotmail.fr", "hotmail.it",
-		"hushmail.com", "icloud.com", "inbox.ru", "interia.pl", "juno.com", "kolabnow.com", "laposte.net", "libero.it", "list.ru", "live.co.uk", "live.com", "live.de", "live.fr", "live.nl",
-		"mac.com", "mail.com", "mail.de", "mail.ru", "mailbox.org", "mailfence.com", "me.com", "msn.com", "naver.com", "ntlworld.com", "o2.pl", "onet.pl", "op.pl", "optonline.net", "orange.fr",
-		"outlook.com", "outlook.de", "outlook.es", "outlook.fr", "pm.me", "posteo.de", "posteo.net", "proton.me", "protonmail.ch", "protonmail.com", "qq.com", "rambler.ru", "rediffmail.com",
-		"rocketmail.com", "rogers.com", "runbox.com", "sapo.pt", "sbcglobal.net", "seznam.cz", "sfr.fr", "shaw.ca", "sina.com", "sky.com", "t-online.de", "talktalk.net", "telenet.be", "tiscali.it",
-		"tuta.com", "tutanota.com", "tutanota.de", "uol.com.br", "verizon.net", "virgilio.it", "virginmedia.com", "wanadoo.fr", "web.de", "wp.pl", "ya.ru", "yahoo.ca", "yahoo.co.in", "yahoo.co.jp",
-		"yahoo.co.uk", "yahoo.com", "yahoo.com.br", "yahoo.de", "yahoo.es", "yahoo.fr", "yahoo.it", "yandex.com", "yandex.ru", "ymail.com", "zoho.com", "zohomail.com",
-	} {
-		all[d] = true
-	}
-	return all
-}()

@@ -17,12 +17,14 @@ var attached = map[string]string{
 	"note": "notes",
 	"task": "tasks",
 	"call": "calls",
+	"deal": "deals",
 }
 
 // timelines are the nouns whose records have a composed timeline; a lead's is in the log as it is (events.ForLead).
 var timelines = map[string][]events.Source{
 	"contact": slices.Concat(ofContacts, attachedTo("contact")),
 	"account": slices.Concat(own("account"), ofContacts, attachedTo("account"), attachedTo("contact")),
+	"deal":    slices.Concat(ofLead, own("deal"), attachedTo("deal")),
 }
 
 // Timelines are the nouns whose records have a timeline that Timeline composes.
@@ -44,6 +46,9 @@ var ofContacts = append([]events.Source{
 	{By: events.ByConversation, About: "contact", Of: "contact", Nouns: inConversations, IDs: newest("conversations", "contact_id", "contact_id")},
 }, own("contact")...)
 
+// ofLead are the facts of the lead that a deal came from.
+var ofLead = []events.Source{{By: events.ByLead, About: "lead", Of: "deal", IDs: "SELECT lead_id, lead_id FROM deals WHERE org_id = @org AND id = ANY(@ids) AND lead_id IS NOT NULL"}}
+
 // own are the facts of records themselves.
 func own(noun string) []events.Source {
 	return []events.Source{{By: events.ByRecord, About: noun, Of: noun, Nouns: []string{noun}, IDs: "SELECT i, i FROM unnest(@ids) i"}}
@@ -53,6 +58,9 @@ func own(noun string) []events.Source {
 func attachedTo(noun string) (all []events.Source) {
 	column := noun + "_id"
 	for _, kind := range slices.Sorted(maps.Keys(attached)) {
+		if kind == noun {
+			continue
+		}
 		all = append(all, events.Source{By: events.ByRecord, About: noun, Of: noun, Nouns: []string{kind}, IDs: newest(attached[kind], column, column)})
 	}
 	return all
@@ -66,7 +74,7 @@ func newest(table, about, column string) string {
 const sqlAccountContacts = `SELECT id FROM contacts WHERE org_id = @org AND account_id = @id ORDER BY id DESC LIMIT @limit`
 
 // Timeline returns one page of what happened to a record and to what belongs to it, the newest first, each fact once: to a
-// contact with its leads, its conversations and what is attached to it; to an account with its contacts likewise. It is put
+// contact with its leads, its conversations and what is attached to it; to an account with its contacts likewise; to a deal with the lead that it came from. It is put
 // together from the log and from what is related now. Whether the actor may see the record, and facts of the nouns that q
 // names, is the caller's question.
 func Timeline(ctx context.Context, tx pgx.Tx, noun string, id tandem.ID, q events.Timeline) (p tandem.Page[events.Entry], err error) {
