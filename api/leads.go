@@ -2,9 +2,11 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"reflect"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tandemhq/tandem"
@@ -40,6 +42,58 @@ type qualifyInput struct {
 	}
 }
 
+type convertInput struct {
+	ByID
+	Body struct {
+		AccountID   string   `json:"account_id,omitempty" maxLength:"64" doc:"The account that the contact works for. When it is left out, the one of the domain, or of that name, is found, or else made."`
+		AccountName string   `json:"account_name,omitempty" maxLength:"300" doc:"The company; that of the contact when it is left out."`
+		Domain      string   `json:"domain,omitempty" maxLength:"253" doc:"The company's; that of the contact's e-mail address when it is left out, unless anybody can have such an address."`
+		Deal        dealWish `json:"deal,omitempty" doc:"The deal that begins; null for none."`
+	}
+}
+
+// dealWish is what is said of the deal that a lead shall become, or null.
+type dealWish struct {
+	none bool
+	dealWords
+}
+
+type dealWords struct {
+	Name          string     `json:"name,omitempty" maxLength:"300" doc:"The lead's title when it is left out."`
+	Amount        *crm.Money `json:"amount,omitempty" doc:"The lead's value when it is left out."`
+	BoardID       string     `json:"board_id,omitempty" maxLength:"64" doc:"The default board for deals when it is left out."`
+	StageID       string     `json:"stage_id,omitempty" maxLength:"64" doc:"The first open stage when it is left out."`
+	ExpectedClose string     `json:"expected_close,omitempty" maxLength:"10" format:"date"`
+}
+
+// UnmarshalJSON tells null from what is left out.
+func (d *dealWish) UnmarshalJSON(b []byte) error {
+	d.none = string(b) == "null"
+	return json.Unmarshal(b, &d.dealWords)
+}
+
+// Schema implements huma.SchemaProvider.
+func (dealWish) Schema(r huma.Registry) *huma.Schema {
+	s := *huma.SchemaFromType(r, reflect.TypeFor[dealWords]())
+	s.Nullable = true
+	return &s
+}
+
+func (in *convertInput) asked() crm.Conversion {
+	b := in.Body
+	c := crm.Conversion{Account: tandem.ID(b.AccountID), AccountName: b.AccountName, Domain: b.Domain, NoDeal: b.Deal.none}
+	c.Deal = crm.Deal{Name: b.Deal.Name, Amount: b.Deal.Amount, BoardID: tandem.ID(b.Deal.BoardID), StageID: tandem.ID(b.Deal.StageID)}
+	if b.Deal.ExpectedClose != "" {
+		c.Deal.ExpectedClose = &b.Deal.ExpectedClose
+	}
+	return c
+}
+
+type stagesInput struct {
+	ByID
+	Paging
+}
+
 // leadRoutes are what a lead can do besides what every record can.
 func (s *server) leadRoutes() {
 	const one = "/leads/{id}"
@@ -67,6 +121,16 @@ func (s *server) leadRoutes() {
 					return crm.Leads.Assign(ctx, tx, id, member)
 				})
 			})
+		})
+	read(s, route{method: http.MethodGet, path: one + "/stages", permission: "lead:read", summary: "List the stages that a lead has been on, the first one first"},
+		func(ctx context.Context, tx pgx.Tx, in *stagesInput) (tandem.Page[crm.StageStay], error) {
+			return onID(in.ByID, func(id tandem.ID) (tandem.Page[crm.StageStay], error) {
+				return crm.Leads.Stages(ctx, tx, id, in.query(nil))
+			})
+		})
+	write(s, route{method: http.MethodPost, path: one + "/convert", permission: "lead:write", summary: "Convert a lead to an account and a deal"},
+		func(ctx context.Context, tx pgx.Tx, in *convertInput) (crm.Converted, error) {
+			return onID(in.ByID, func(id tandem.ID) (crm.Converted, error) { return crm.Leads.Convert(ctx, tx, id, in.asked()) })
 		})
 	write(s, route{method: http.MethodPost, path: one + "/handoff", permission: "handoff:request", summary: "Ask for a handoff of a lead's latest conversation", status: http.StatusCreated},
 		func(ctx context.Context, tx pgx.Tx, in *handoffInput) (inbox.Handoff, error) {

@@ -38,7 +38,7 @@ const (
 var seenBy = func() map[string]string {
 	m := map[string]string{
 		"message": "conversation:read", "conversation": "conversation:read", "handoff": "conversation:read", "inbound": "conversation:read",
-		"board": "board:read", "stage": "board:read", "channel": "channel:read",
+		"channel":   "channel:read",
 		"knowledge": "knowledge:read", "run": "run:read", "member": "member:read", "team": "member:read",
 		"organization": "member:read", "session": "member:write", "key": "member:write",
 	}

@@ -50,10 +50,6 @@ var bodies = map[string]string{
 	"get-dead-letters-id":              ``,
 	"post-dead-letters-id-requeue":     `{}`,
 	"delete-dead-letters-id":           ``,
-	"get-boards":                       ``,
-	"get-boards-id":                    ``,
-	"get-stages":                       ``,
-	"get-stages-id":                    ``,
 	"get-members":                      ``,
 	"get-members-id":                   ``,
 	"get-teams":                        ``,
@@ -71,6 +67,11 @@ var bodies = map[string]string{
 	"patch-channels-id":                `{"name":"a stranger's name"}`,
 	"post-leads-id-stage":              `{"stage_id":"FOREIGN","lost_reason":"a stranger's reason"}`,
 	"post-leads-id-assign":             `{"member_id":"FOREIGN"}`,
+	"get-leads-id-stages":              ``,
+	"post-leads-id-convert":            `{"account_id":"FOREIGN","deal":{"board_id":"FOREIGN","stage_id":"FOREIGN"}}`,
+	"post-deals-id-stage":              `{"stage_id":"FOREIGN","lost_reason":"a stranger's reason"}`,
+	"post-deals-id-assign":             `{"member_id":"FOREIGN"}`,
+	"get-deals-id-stages":              ``,
 	"post-leads-id-handoff":            `{"reason":"customer_asked","packet":{"summary":"a stranger's summary"}}`,
 	"get-leads-id-qualification":       ``,
 	"get-leads-id-activities":          ``,
@@ -85,7 +86,8 @@ var bodies = map[string]string{
 var queries = map[string]string{
 	"get-conversations":    "?channel_id=FOREIGN&contact_id=FOREIGN&lead_id=FOREIGN",
 	"get-leads":            "?filter[board_id]=FOREIGN&filter[stage_id]=FOREIGN&filter[contact_id]=FOREIGN&filter[assignee_id]=FOREIGN",
-	"get-stages":           "?board_id=FOREIGN",
+	"get-deals":            "?filter[board_id]=FOREIGN&filter[stage_id]=FOREIGN&filter[account_id]=FOREIGN&filter[contact_id]=FOREIGN&filter[lead_id]=FOREIGN&filter[assignee_id]=FOREIGN",
+	"get-stages":           "?filter[board_id]=FOREIGN",
 	"get-runs":             "?conversation_id=FOREIGN&member_id=FOREIGN",
 	"get-knowledge-search": "?q=victimmark",
 	"get-contacts":         "?search=victimmark",
@@ -198,11 +200,12 @@ func furnish(t *testing.T, h *tandemtest.Hub, o tandemtest.Org) []tandem.ID {
 	}).Into(t, &lead)
 	ids := []tandem.ID{lead.Contact.ID, lead.Lead.ID, lead.Conversation.ID, lead.Message.ID, o.Owner.ID, o.AI.ID, o.Board.ID, o.Board.Stages[0].ID, o.Chat.ID, o.Form.ID}
 	h.Want(http.StatusOK, http.MethodPost, "/api/v1/conversations/"+string(lead.Conversation.ID)+"/claim", o.Key, `{}`)
-	var handoff, doc struct{ ID tandem.ID }
+	var handoff, doc, deal struct{ ID tandem.ID }
 	h.Want(http.StatusCreated, http.MethodPost, "/api/v1/conversations/"+string(lead.Conversation.ID)+"/handoff", o.Key,
 		`{"reason":"policy","packet":{"summary":"`+victimMark+` summary"}}`).Into(t, &handoff)
 	h.Want(http.StatusCreated, http.MethodPost, "/api/v1/knowledge", o.Key, `{"title":"`+victimMark+`","body":"`+victimMark+` knows this"}`).Into(t, &doc)
-	ids = append(ids, handoff.ID, doc.ID)
+	h.Want(http.StatusCreated, http.MethodPost, "/api/v1/deals", o.Key, `{"name":"`+victimMark+` deal","lead_id":"`+string(lead.Lead.ID)+`"}`).Into(t, &deal)
+	ids = append(ids, handoff.ID, doc.ID, deal.ID, o.Deals.ID, o.Deals.Stages[0].ID)
 	run := tandem.NewID()
 	h.In(o.ID, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `INSERT INTO runs (org_id, id, conversation_id, member_id, trigger_seq, state, fence, chain_id, error, ended_at)

@@ -255,6 +255,9 @@ func (s *server) writable(r crm.Resource, create bool) *huma.Schema {
 	out := &huma.Schema{Type: huma.TypeObject, Properties: map[string]*huma.Schema{}, AdditionalProperties: false}
 	for _, f := range r.Fields {
 		if p := whole.Properties[f.Name]; p != nil && (f.Write || create && f.Once) {
+			if t := r.Parts[f.Name]; t != nil {
+				p = schemas.Schema(t, true, "")
+			}
 			out.Properties[f.Name] = p
 			if create && f.Needed {
 				out.Required = append(out.Required, f.Name)

@@ -29,6 +29,9 @@ var samples = map[string]sample{
 	"tag":          {`{"name":"VIP","record_type":"lead","color":"#2F6FED"}`, `{"color":null}`, `{"name":"VIP","record_type":"task"}`},
 	"custom_field": {`{"record_type":"account","key":"plan","label":"Plan","type":"select","options":[{"value":"pro","label":"Professional","color":"#2f6fed"},{"value":"free"}],"default_value":"free","ai_may_write":true}`, `{"label":"Tariff","options":[{"value":"pro"},{"value":"free"},{"value":"basic"}]}`, `{"record_type":"account","key":"Plan","label":"Plan","type":"select"}`},
 	"saved_view":   {`{"name":"Hot leads","record_type":"lead","query":{"filter":{"temperature":"hot"},"where":{"or":[{"field":"assignee_id","value":"{colleague}"},{"field":"value","op":"gte","value":"100000"}]},"sort":"-value","fields":["title","value"]},"shared":true,"position":1}`, `{"query":{"filter":{"contact_id":"{contact}"}}}`, `{"name":"Hot leads","record_type":"lead","query":{"sort":"nonsense"}}`},
+	"deal":         {`{"name":"Two racks","contact_id":"{contact}","contact_ids":["{contact}"],"lead_id":"{lead}","amount":{"minor":125000,"currency":"EUR"},"probability":35,"expected_close":"2100-12-31","forecast_category":"commit","tags":["b2b"]}`, `{"amount":{"minor":250000,"currency":"EUR"},"probability":null}`, `{"name":"Two racks","expected_close":"soon","forecast_category":"closed","amount":{"minor":-1,"currency":"EUR"}}`},
+	"board":        {`{"name":"Partners","stages":[{"name":"Talk","exit_criteria":["They have a budget"]},{"name":"Signed","kind":"won"}]}`, `{"name":"Resellers"}`, `{"name":"Partners","stages":[{"name":"Signed","kind":"won"}]}`},
+	"stage":        {`{"board_id":"{board}","name":"Trial","position":1,"probability":30,"color":"#2F6FED"}`, `{"exit_criteria":["The trial has ended","Somebody decides"]}`, `{"board_id":"{board}","name":"Trial","kind":"won","probability":30}`},
 }
 
 // recordScenarios are what every kind of record has to do.

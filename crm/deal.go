@@ -26,7 +26,7 @@ type Deal struct {
 	LeadID           *tandem.ID        `json:"lead_id" db:"lead_id" doc:"The lead it came from."`
 	Assignee         *tandem.MemberRef `json:"assignee" db:"assignee"`
 	Amount           *Money            `json:"amount" db:"amount" doc:"Only people set it."`
-	Probability      *int              `json:"probability" db:"probability" minimum:"0" maximum:"100" doc:"In percent. What its stage says until it is set; a move, or null, gives it back to the stage."`
+	Probability      *int              `json:"probability" db:"likely" minimum:"0" maximum:"100" doc:"In percent. What its stage says until it is set; a move, or null, gives it back to the stage."`
 	ExpectedClose    *string           `json:"expected_close" db:"expected_close" format:"date" example:"2026-12-31"`
 	ForecastCategory string            `json:"forecast_category" db:"forecast_category" enum:"pipeline,best_case,commit,closed,omitted" doc:"closed on a won or lost stage and on no other."`
 	Tags             []string          `json:"tags" db:"tags" nullable:"false"`
@@ -40,7 +40,8 @@ type Deal struct {
 	UpdatedAt        time.Time         `json:"updated_at" db:"updated_at"`
 	Version          int64             `json:"version" db:"version"`
 
-	// What the columns hold of Amount and Assignee, for writing.
+	// What the columns hold of Probability, Amount and Assignee, for writing.
+	OwnOdds     *int       `json:"-" db:"probability"` // nil: what the stage says
 	AmountMinor *int64     `json:"-" db:"amount_minor"`
 	Currency    *string    `json:"-" db:"currency"`
 	AssigneeID  *tandem.ID `json:"-" db:"assignee_id"`
@@ -52,7 +53,7 @@ type deals struct{ customized[Deal] }
 var Deals = deals{customized[Deal]{parts: func(d *Deal) (*tandem.ID, *map[string]any) { return &d.ID, &d.Custom }, Set: record.Set[Deal]{
 	Noun: "deal", Table: "deals", Alias: "d",
 	Select: `SELECT d.id, d.name, d.board_id, d.stage_id, d.account_id, d.contact_id, d.lead_id, d.assignee_id, d.amount_minor, d.currency,
-		coalesce(d.probability, s.probability) AS probability, to_char(d.expected_close, 'YYYY-MM-DD') AS expected_close, d.forecast_category,
+		d.probability, coalesce(d.probability, s.probability) AS likely, to_char(d.expected_close, 'YYYY-MM-DD') AS expected_close, d.forecast_category,
 		d.tags, d.custom, d.won_reason, d.lost_reason, d.closed, d.closed_at, d.stage_changed_at, d.created_at, d.updated_at, d.version,
 		jsonb_build_object('id', s.id, 'name', s.name, 'kind', s.kind) AS stage,
 		CASE WHEN m.id IS NOT NULL THEN jsonb_build_object('id', m.id, 'kind', m.kind, 'name', m.name) END AS assignee,
@@ -101,10 +102,10 @@ func checkDeal(d *Deal) error {
 		refuse("name", "A deal needs a name of at most 300 characters.")
 	}
 	switch sure := map[string]int{"won": 100}[d.Stage.Kind]; {
-	case d.Probability == nil:
-	case *d.Probability < 0 || *d.Probability > 100:
+	case d.OwnOdds == nil:
+	case *d.OwnOdds < 0 || *d.OwnOdds > 100:
 		refuse("probability", "A probability is a percentage from 0 to 100.")
-	case d.Closed && *d.Probability != sure:
+	case d.Closed && *d.OwnOdds != sure:
 		refuse("probability", "A won deal has the probability 100, a lost one 0.")
 	}
 	if d.ExpectedClose != nil {
@@ -236,7 +237,7 @@ func (s deals) Create(ctx context.Context, tx pgx.Tx, d Deal) (Deal, error) {
 		if err != nil {
 			return d, err
 		}
-		d.ClosedAt, d.Probability = &now, nil
+		d.ClosedAt, d.OwnOdds = &now, nil
 	}
 	if d.ForecastCategory == "" {
 		d.ForecastCategory = forecastOn(at, "")

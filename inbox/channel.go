@@ -174,7 +174,11 @@ func (c *Channels) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, p Channel
 	return v, c.check(ctx, tx, a.Org, v)
 }
 
-const isAISQL = `SELECT EXISTS (SELECT FROM members WHERE org_id = @org AND id = @id AND kind = 'ai' AND status = 'active')`
+const (
+	isAISQL = `SELECT EXISTS (SELECT FROM members WHERE org_id = @org AND id = @id AND kind = 'ai' AND status = 'active')`
+	// The board is held, so that nobody archives it meanwhile.
+	takesLeadsSQL = `SELECT FROM boards WHERE org_id = @org AND id = @id AND kind = 'lead' AND archived_at IS NULL FOR KEY SHARE`
+)
 
 // check asks the channel's kind whether it would open like this.
 func (c *Channels) check(ctx context.Context, tx pgx.Tx, org tandem.ID, v Channel) error {
@@ -188,6 +192,15 @@ func (c *Channels) check(ctx context.Context, tx pgx.Tx, org tandem.ID, v Channe
 		}
 		if _, err := tandem.ParseID(string(*id)); err != nil {
 			return tandem.InvalidFields(tandem.FieldError{Field: field, Message: "This is not an id."})
+		}
+	}
+	if v.BoardID != nil {
+		tag, err := tx.Exec(ctx, takesLeadsSQL, pgx.StrictNamedArgs{"org": org, "id": *v.BoardID})
+		if err != nil {
+			return fmt.Errorf("find board: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			return tandem.InvalidFields(tandem.FieldError{Field: "board_id", Message: "There is no board for leads like that."})
 		}
 	}
 	if v.AIMemberID != nil {

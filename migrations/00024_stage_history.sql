@@ -34,7 +34,7 @@ WITH moves AS (
     WINDOW w AS (PARTITION BY e.org_id, e.record_id ORDER BY e.seq)
 )
 INSERT INTO stage_history (org_id, id, noun, record_id, stage_id, entered_at, left_at, actor_id)
-SELECT h.org_id, gen_random_uuid(), 'lead', h.record_id, h.stage, h.since, greatest(h.until, h.since), m.id
+SELECT h.org_id, gen_random_uuid(), 'lead', h.record_id, h.stage, h.since, CASE WHEN h.until IS NOT NULL THEN greatest(h.until, h.since) END, m.id
 FROM (
     SELECT v.org_id, v.record_id, v.old AS stage, least(l.created_at, v.at) AS since, v.at AS until, NULL::uuid AS actor_id
     FROM moves v JOIN leads l ON l.org_id = v.org_id AND l.id = v.record_id WHERE v.n = 1

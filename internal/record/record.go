@@ -182,11 +182,7 @@ func (s Set[T]) Load(ctx context.Context, tx pgx.Tx, id tandem.ID, lock bool) (v
 	if err != nil {
 		return v, err
 	}
-	tail := ""
-	if lock {
-		tail = " FOR NO KEY UPDATE OF " + s.alias()
-	}
-	return s.load(ctx, tx, a, id, tail)
+	return s.load(ctx, tx, a, id, map[bool]string{true: " FOR NO KEY UPDATE OF " + s.alias()}[lock])
 }
 
 func (s Set[T]) load(ctx context.Context, tx pgx.Tx, a tandem.Actor, id tandem.ID, tail string) (v T, err error) {
@@ -196,13 +192,16 @@ func (s Set[T]) load(ctx context.Context, tx pgx.Tx, a tandem.Actor, id tandem.I
 	sql := s.head() + s.scope() + " AND " + s.alias() + ".id = @id" + tail
 	args := s.args(a)
 	args["id"] = id
-	rows, _ := tx.Query(ctx, sql, args) // CollectRows tells its error
-	got, err := pgx.CollectRows(rows, pgx.RowToStructByName[T])
-	if err != nil {
-		return v, fmt.Errorf("get %s: %w", s.Noun, err)
+	// Who waited for the row holds it against the rows it was joined with before, and misses it when it names others now.
+	for try := 0; try == 0 || try == 1 && tail != ""; try++ {
+		rows, _ := tx.Query(ctx, sql, args) // CollectRows tells its error
+		got, err := pgx.CollectRows(rows, pgx.RowToStructByName[T])
+		if err != nil {
+			return v, fmt.Errorf("get %s: %w", s.Noun, err)
+		}
+		if len(got) > 0 {
+			return got[0], nil
+		}
 	}
-	if len(got) == 0 {
-		return v, s.notFound()
-	}
-	return got[0], nil
+	return v, s.notFound()
 }

@@ -76,7 +76,8 @@ type Org struct {
 	ID        tandem.ID
 	Owner     team.Member
 	AI        team.Member
-	Board     crm.Board
+	Board     crm.Board // for leads
+	Deals     crm.Board // for deals
 	Chat      inbox.Channel
 	Form      inbox.Channel
 	Key       string // an API key of the owner
@@ -100,6 +101,9 @@ func (h *Hub) NewOrg(mark string) Org {
 			return err
 		}
 		if o.Board, err = crm.SeedBoard(ctx, tx, mark+" board", []crm.NewStage{{Name: "New"}, {Name: "Qualified"}, {Name: "Won", Kind: "won"}, {Name: "Lost", Kind: "lost"}}); err != nil {
+			return err
+		}
+		if o.Deals, err = crm.Boards.Create(ctx, tx, crm.Board{Name: mark + " deals", Kind: "deal"}); err != nil {
 			return err
 		}
 		if o.Chat, err = h.Inbox.Channels.Create(ctx, tx, inbox.NewChannel{Kind: webchat.Kind.Name, Name: mark + " chat", AIMember: o.AI.ID}); err != nil {
