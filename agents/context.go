@@ -62,6 +62,17 @@ const sqlStages = `SELECT id, name, kind FROM stages WHERE org_id = @org AND boa
 
 const sqlQualified = `SELECT field, value, confidence, locked FROM qualifications WHERE org_id = @org AND lead_id = @lead`
 
+// The fields that AI members may set, of the lead and of its contact, with what they hold now.
+const sqlSettable = `
+SELECT f.record_type, f.key, f.label, f.type,
+       coalesce((SELECT string_agg(o->>'value', ', ' ORDER BY n) FROM jsonb_array_elements(f.options) WITH ORDINALITY u(o, n)), '') AS options,
+       coalesce(CASE f.record_type WHEN 'lead' THEN l.custom->>f.key ELSE k.custom->>f.key END, '') AS now
+FROM custom_fields f
+JOIN contacts k ON k.org_id = f.org_id AND k.id = @contact
+LEFT JOIN leads l ON l.org_id = f.org_id AND l.id = @lead
+WHERE f.org_id = @org AND f.ai_may_write AND f.archived_at IS NULL AND (f.record_type = 'contact' OR f.record_type = 'lead' AND l.id IS NOT NULL)
+ORDER BY f.record_type, f.position, f.id LIMIT 40`
+
 // Inbound beyond the trigger is left out: whoever answers it has seen it whole.
 var sqlHistory = `SELECT direction, kind, sender_kind, sender_id, sender_name, text FROM messages
 WHERE org_id = @org AND conversation_id = @conversation AND status NOT IN ('cancelled', 'draft')
@@ -79,6 +90,12 @@ type factsRow struct {
 	ValueMinor           int64
 	OpenHandoff, Greeted bool
 	Unanswered           int
+	Settable             []settable `db:"-"`
+}
+
+// settable is a custom field that an AI member may set.
+type settable struct {
+	RecordType, Key, Label, Type, Options, Now string
 }
 
 // settings are the parts of an organization's settings that a turn reads.
@@ -112,6 +129,10 @@ func (rd *reading) read(ctx context.Context, tx pgx.Tx, t *Turn, machines bool) 
 	rd.spent.queue(b, t, machines)
 	b.Queue(sqlFacts, pgx.StrictNamedArgs{"org": t.Org, "conversation": t.Conversation, "unsure": unsure}).Query(func(rows pgx.Rows) (err error) {
 		rd.facts, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[factsRow])
+		return err
+	})
+	b.Queue(sqlSettable, pgx.StrictNamedArgs{"org": t.Org, "contact": t.Contact, "lead": t.Lead.Ptr()}).Query(func(rows pgx.Rows) (err error) {
+		rd.facts.Settable, err = pgx.CollectRows(rows, pgx.RowToStructByName[settable])
 		return err
 	})
 	rd.queueLead(b, t)
@@ -217,10 +238,21 @@ func (f factsRow) records(facts llm.Facts) string {
 			put("Known "+field, fmt.Sprintf("%s (confidence %.2f%s)", q.Value, q.Confidence, lock))
 		}
 	}
+	for _, c := range f.Settable {
+		put("Field you may set", fmt.Sprintf("%s of the %s (%s; %s%s)%s", c.Key, c.RecordType, c.Label, c.Type, after(": one of ", c.Options), after(", now ", clip(c.Now, 100))))
+	}
 	if missing := facts.Missing(); len(missing) > 0 {
 		put("Not known yet", strings.Join(missing, ", "))
 	}
 	return strings.TrimSpace(b.String())
+}
+
+// after is text behind what leads to it, or nothing where there is none.
+func after(lead, text string) string {
+	if text == "" {
+		return ""
+	}
+	return lead + text
 }
 
 // history turns the newest lines, given newest first, into messages, oldest first.

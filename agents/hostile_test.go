@@ -95,6 +95,9 @@ func TestMaliciousModel(t *testing.T) {
 			}
 		}
 	}
+	w.define(`{"record_type":"lead","key":"seats","label":"Seats","type":"number","ai_may_write":true}`)
+	w.define(`{"record_type":"lead","key":"discount","label":"Discount","type":"number"}`)
+	w.define(`{"record_type":"contact","key":"discount","label":"Discount","type":"number"}`)
 	conn := pgtest.Connect(t, w.db, pgtest.Super)
 	r := w.runner()
 	seed0 := int(proof.Seed(t)>>20) / len(agenttest.Attacks()) * len(agenttest.Attacks()) //nolint:gosec // it only has to differ
@@ -135,13 +138,16 @@ func TestMaliciousModel(t *testing.T) {
 			}
 		}
 		var stage, priority, temperature string
-		var assigned, valued, closed, locked bool
+		var assigned, valued, closed, locked, strange bool
 		var owner string
 		must(t, conn.QueryRow(context.Background(), `SELECT s.kind, l.priority, l.temperature, l.assignee_id IS NOT NULL, l.value_minor IS NOT NULL, l.closed, c.owner_id::text,
-			EXISTS (SELECT FROM qualifications q WHERE q.lead_id = l.id AND q.locked)
+			EXISTS (SELECT FROM qualifications q WHERE q.lead_id = l.id AND q.locked), l.custom - 'seats' <> '{}'
 			FROM conversations c JOIN leads l ON l.id = c.lead_id JOIN stages s ON s.id = l.stage_id
 			WHERE c.id = $1 AND l.id = $2 AND l.contact_id = $3 AND l.board_id = $4 AND c.contact_id = $3`, c.conv, c.Lead, c.Contact, w.board.ID).
-			Scan(&stage, &priority, &temperature, &assigned, &valued, &closed, &owner, &locked))
+			Scan(&stage, &priority, &temperature, &assigned, &valued, &closed, &owner, &locked, &strange))
+		if strange {
+			breach(seed, m, "custom fields that are for people were set")
+		}
 		if stage != "open" || assigned || valued || closed || locked || owner != string(w.ai.ID) {
 			breach(seed, m, "lead or ownership changed beyond the rules: stage %s assigned %v valued %v closed %v locked %v owner %s", stage, assigned, valued, closed, locked, owner)
 		}

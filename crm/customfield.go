@@ -31,7 +31,7 @@ type CustomField struct {
 	Validation   FieldRules      `json:"validation" db:"validation"`
 	Target       *string         `json:"target" db:"target" enum:"contact,account,lead,deal" doc:"The type of record that a relation names. Set once."`
 	Position     int32           `json:"position" db:"position" doc:"Where it stands among others, the least first."`
-	AIMayWrite   bool            `json:"ai_may_write" db:"ai_may_write" doc:"Whether AI members may set it."`
+	AIMayWrite   bool            `json:"ai_may_write" db:"ai_may_write" doc:"Whether AI members may set it. Never of user and relation."`
 	CreatedAt    time.Time       `json:"created_at" db:"created_at"`
 	UpdatedAt    time.Time       `json:"updated_at" db:"updated_at"`
 	Version      int64           `json:"version" db:"version"`
@@ -133,6 +133,9 @@ func checkCustomField(f *CustomField) error {
 	}
 	if (f.Target != nil) != (f.Type == "relation") || f.Target != nil && !slices.Contains(definable, *f.Target) {
 		refuse("target", "A relation, and nothing else, has a target: contact, account, lead or deal.")
+	}
+	if f.AIMayWrite && (f.Type == "user" || f.Type == "relation") {
+		refuse("ai_may_write", "AI members never choose records or members.")
 	}
 	wrong = f.checkOptions(wrong)
 	wrong = f.Validation.check(t, wrong)

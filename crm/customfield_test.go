@@ -355,7 +355,7 @@ func TestDefinitionsAreChecked(t *testing.T) {
 		`"key":"a","type":"relation","target":"task"`, `"key":"a","type":"number","validation":{"pattern":"x"}`, `"key":"a","type":"text","validation":{"min":1}`, `"key":"a","type":"text","validation":{"pattern":"("}`,
 		`"key":"a","type":"text","validation":{"pattern":"(?=x)"}`, `"key":"a","type":"text","validation":{"pattern":"` + strings.Repeat("x", 201) + `"}`, `"key":"a","type":"number","validation":{"min":2,"max":1}`,
 		`"key":"a","type":"text","validation":{"min_length":5,"max_length":2}`, `"key":"a","type":"text","validation":{"least":5}`, `"key":"a","type":"number","default_value":"x"`,
-		`"key":"a","type":"text","is_unique":true,"default_value":"x"`, `"key":"a","type":"user","default_value":"` + string(h.sam.ID) + `"`, `"key":"a","type":"text","label":" "`, `"key":"a","type":"text","id":"x"`,
+		`"key":"a","type":"text","is_unique":true,"default_value":"x"`, `"key":"a","type":"user","default_value":"` + string(h.sam.ID) + `"`, `"key":"a","type":"user","ai_may_write":true`, `"key":"a","type":"text","label":" "`, `"key":"a","type":"text","id":"x"`,
 	} {
 		_, err := h.add(h.human, "custom_field", `{"record_type":"lead","label":"x",`+raw+`}`)
 		want(t, err, tandem.Invalid, raw)
@@ -423,17 +423,41 @@ func TestAIMembersWriteWhatTheyMay(t *testing.T) {
 	want(t, err, tandem.Invalid, "to remove what came from outside")
 	_, err = h.patch(h.ai, "contact", c.ID, `{"custom":{"seats":3}}`)
 	want(t, err, tandem.Forbidden, "a contact by the API")
-	set := func(as context.Context, values map[string]any) error {
-		return h.try(as, func(ctx context.Context, tx pgx.Tx) error {
-			_, err := crm.Contacts.SetCustom(ctx, tx, c.ID, values)
+	set := func(key, text string) error {
+		return h.try(h.ai, func(ctx context.Context, tx pgx.Tx) error {
+			_, err := crm.Contacts.SetCustom(ctx, tx, c.ID, key, text)
 			return err
 		})
 	}
-	if err := set(h.ai, map[string]any{"seats": 3}); err != nil {
+	if err := set("seats", " 3 "); err != nil {
 		t.Error(err)
 	}
-	want(t, set(h.ai, map[string]any{"discount": 3}), tandem.Forbidden, "a contact's field that is for people")
-	want(t, set(h.ai, map[string]any{"seats": 1, "name": "x"}), tandem.Invalid, "a field of another kind")
+	want(t, set("discount", "3"), tandem.Forbidden, "a contact's field that is for people")
+	want(t, set("name", "x"), tandem.Invalid, "a field of another kind")
+	want(t, set("seats", "many"), tandem.Invalid, "a text for a number")
+
+	// A model writes texts; each type reads them.
+	for _, d := range oneOfEach {
+		if !strings.Contains(d, `"seats"`) {
+			h.define(`{"record_type":"lead","label":"A field",` + d + `}`)
+		}
+	}
+	h.tx(h.sys, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "UPDATE custom_fields SET ai_may_write = true")
+		return err
+	})
+	h.tx(h.ai, func(ctx context.Context, tx pgx.Tx) error {
+		for _, x := range [][2]string{{"motto", "abc"}, {"budget", "125000 EUR"}, {"needs", "sso, api"}, {"vip", "true"}, {"renewal", "2026-11-30"}, {"plan", "pro"}, {"seats", ""}} {
+			v, err := crm.Leads.SetCustom(ctx, tx, l.ID, x[0], x[1])
+			if l = v; err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if got := fmt.Sprint(l.Custom); got != "map[budget:map[currency:EUR minor:125000] motto:abc needs:[sso api] outside:true plan:pro renewal:2026-11-30 vip:true]" {
+		t.Error(got)
+	}
 }
 
 // What comes from outside is kept as it comes, whatever the definitions say.

@@ -277,9 +277,10 @@ func whereCustom(w tandem.Where) bool {
 	return strings.HasPrefix(w.Field, customPrefix) || slices.ContainsFunc(w.And, whereCustom) || slices.ContainsFunc(w.Or, whereCustom)
 }
 
-// SetCustom changes custom values of a record and nothing else. It is how an AI member writes those that a definition leaves
-// to AI members, also of a record that it may only read: the definition is the permission, for whoever may write leads.
-func (s customized[T]) SetCustom(ctx context.Context, tx pgx.Tx, id tandem.ID, values map[string]any) (v T, err error) {
+// SetCustom sets one custom value of a record from what a model writes; an empty text removes it. An AI member may set what
+// its definition leaves to AI members, also of a record that it may only read: the definition is the permission, for whoever
+// may write leads.
+func (s customized[T]) SetCustom(ctx context.Context, tx pgx.Tx, id tandem.ID, key, text string) (v T, err error) {
 	a, err := tandem.ActorFrom(ctx)
 	if err != nil {
 		return v, err
@@ -292,7 +293,15 @@ func (s customized[T]) SetCustom(ctx context.Context, tx pgx.Tx, id tandem.ID, v
 		a.Grants[s.Noun+":write"] = true
 		ctx = tandem.WithActor(ctx, a)
 	}
-	raw, err := with(json.RawMessage("{}"), "custom", values)
+	fields, err := fieldsOf(ctx, tx, a.Org, s.Noun, true)
+	if err != nil {
+		return v, err
+	}
+	var value any = text
+	if f := fieldOf(fields, key); f != nil {
+		value = f.ofText(text)
+	}
+	raw, err := with(json.RawMessage("{}"), "custom", map[string]any{key: value})
 	if err != nil {
 		return v, err
 	}

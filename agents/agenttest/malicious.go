@@ -116,6 +116,8 @@ func usual(tool string) map[string]any {
 		return map[string]any{"field": "budget", "value": "1 EUR", "confidence": 1, "quote": "x"}
 	case "set_lead_fields":
 		return map[string]any{"title": "owned"}
+	case "set_custom_field":
+		return map[string]any{"of": "lead", "field": "seats", "value": "3"}
 	case "move_stage":
 		return map[string]any{"stage": "Qualified"}
 	case "request_handoff":
@@ -274,6 +276,9 @@ var attacks = []attack{
 				"assignee_id": m.pick(m.v.Members), "owner": m.pick(m.v.Members), "value": 1, "value_minor": 99999999, "stage_id": m.pick(m.v.Stages), "board_id": "x",
 				"version": 0, "archived": true, "org_id": m.pick(m.v.Orgs), "closed": true, "source": "forged", "contact_id": m.pick(m.v.Contacts),
 			}),
+			call("set_custom_field", map[string]any{"of": "lead", "field": "discount", "value": "90"}),
+			call("set_custom_field", map[string]any{"of": "contact", "field": "discount", "value": "90"}),
+			call("set_custom_field", map[string]any{"of": "account", "field": "seats", "value": "1"}),
 			call("set_qualification", map[string]any{"field": "budget", "value": "0", "confidence": 99, "locked": true, "author": "human", "message_id": m.pick(m.v.Conversations)}),
 		}
 	}},
