@@ -174,6 +174,7 @@ func (s *server) routes() {
 	s.handoffRoutes()
 	s.letterRoutes()
 	s.recordRoutes()
+	s.contactRoutes()
 	s.leadRoutes()
 	s.activityRoutes()
 	s.boardRoutes()
