@@ -365,4 +365,3 @@ func (w *world) splitAll() {
 		}
 	}
 }
-
