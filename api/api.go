@@ -175,6 +175,7 @@ func (s *server) routes() {
 	s.letterRoutes()
 	s.recordRoutes()
 	s.accountRoutes()
+	s.contactRoutes()
 	s.leadRoutes()
 	s.dealRoutes()
 	s.activityRoutes()

@@ -56,9 +56,13 @@ func newContract(t testing.TB, h *tandemtest.Hub) *contract {
 	return c
 }
 
-// aimed is the path of an operation about one record.
+// aimed is the path of an operation about one record, or about a part of one when id is "record/part".
 func aimed(path, id string) string {
-	return strings.NewReplacer("{id}", id, "{field}", "budget").Replace(path)
+	id, part, found := strings.Cut(id, "/")
+	if !found {
+		part = id
+	}
+	return strings.NewReplacer("{id}", id, "{field}", "budget", "{identity}", part, "/consents/{kind}", "/consents/webhook").Replace(path)
 }
 
 // do sends a request of the operation and holds the answer against its description.

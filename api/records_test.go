@@ -20,7 +20,7 @@ type sample struct{ create, patch, wrong string }
 // samples has one of every kind of record that crm lists; one that is missing fails the tests.
 var samples = map[string]sample{
 	"account":      {`{"name":"Analytical Engines","domain":"engines.example.com","tags":["a","b"]}`, `{"industry":"Computing"}`, `{"name":""}`},
-	"contact":      {`{"name":"Charles Babbage","email":"charles@example.com","phone":"+44 20 7946 0000"}`, `{"company":"Engines"}`, `{"name":"x","email":"nobody"}`},
+	"contact":      {`{"name":"Charles Babbage","email":"charles@example.com","phone":"+44 20 7946 0000","title":"Inventor","language":"en-GB","timezone":"Europe/London","city":"London","country":"gb"}`, `{"company":"Engines"}`, `{"name":"x","email":"nobody"}`},
 	"lead":         {`{"contact_id":"{contact}","title":"An engine","value":{"minor":500000,"currency":"GBP"},"temperature":"warm"}`, `{"priority":"high"}`, `{"contact_id":"{contact}","priority":"soon"}`},
 	"note":         {`{"lead_id":"{lead}","body":"She **knows** engines.","mentions":["{colleague}"]}`, `{"pinned":true}`, `{"body":"About nothing"}`},
 	"task":         {`{"title":"Call her back","lead_id":"{lead}","assignee_id":"{colleague}","due_at":"2100-12-01T09:00:00Z","remind_at":"2100-12-01T08:00:00Z"}`, `{"status":"in_progress"}`, `{"title":""}`},

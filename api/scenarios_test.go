@@ -144,6 +144,49 @@ var scenarios = []scenario{
 	{op: "get-contacts", query: "?search=%00%ff", status: 422},
 	{op: "get-contacts-id", id: "contact", status: 200, has: []string{`"identities":[{`, `"first_name":"Ada"`}},
 	{op: "get-contacts-id", id: "nobody", status: 404},
+	{op: "get-contacts-id-identities", id: "contact", status: 200, has: []string{`"kind":"email","scope":"","value":"ada@example.com","evidence":"wrote to us"`}},
+	{op: "get-contacts-id-identities", id: "nobody", status: 404},
+	{op: "post-contacts-id-identities", id: "contact", key: "viewer", body: `{"kind":"phone","value":"+49 40 123456"}`, status: 403},
+	{op: "post-contacts-id-identities", id: "nobody", body: `{"kind":"phone","value":"+49 40 123456"}`, status: 404},
+	{op: "post-contacts-id-identities", id: "contact", body: `{"kind":"phone","value":"12"}`, status: 422, has: []string{`"field":"value"`}},
+	{op: "post-contacts-id-identities", id: "contact", body: `{"kind":"external","scope":"{nobody}","value":"4711"}`, status: 422, has: []string{`"field":"scope"`}},
+	{op: "post-contacts-id-identities", id: "contact", body: `{"kind":"phone","value":"+49 40 123456","evidence":"her card"}`, status: 201, event: "contact.identity_added", keep: "identity", has: []string{`"value":"+4940123456"`, `"evidence":"her card"`}},
+	{op: "post-contacts-id-identities", id: "contact", body: `{"kind":"phone","value":"+4940123456"}`, status: 201, has: []string{`"id":"{identity}"`}},
+	{op: "post-contacts", body: `{"name":"A. Lovelace","phone":"+4940123456"}`, status: 409, has: []string{`Ada Lovelace ({contact})`}},
+	{op: "delete-contacts-id-identities-identity", id: "{contact}/{identity}", key: "viewer", status: 403},
+	{op: "delete-contacts-id-identities-identity", id: "{contact}/{identity}", status: 204, event: "contact.identity_removed"},
+	{op: "delete-contacts-id-identities-identity", id: "{contact}/{identity}", status: 404},
+	{op: "post-contacts-find-or-create", key: "viewer", body: `{"email":"ada@example.com"}`, status: 403},
+	{op: "post-contacts-find-or-create", body: `{"name":"Nobody"}`, status: 422, has: []string{`"field":"identities"`}},
+	{op: "post-contacts-find-or-create", body: `{"email":"ADA@example.com","company":"Other"}`, status: 200, has: []string{`"id":"{contact}"`, `"company":"Engines"`}},
+	{op: "post-contacts-find-or-create", body: `{"name":"A. Lovelace","email":"ada@home.example","identities":[{"kind":"external","value":"erp-4711"}]}`, header: []string{"Idempotency-Key", "find 1"}, status: 201, event: "contact.created", keep: "twin", has: []string{`"first_name":"A."`}},
+	{op: "post-contacts-find-or-create", body: `{"name":"A. Lovelace","email":"ada@home.example","identities":[{"kind":"external","value":"erp-4711"}]}`, header: []string{"Idempotency-Key", "find 1"}, status: 201, has: []string{`"id":"{twin}"`}},
+	{op: "post-contacts-find-or-create", body: `{"email":"ada@example.com","identities":[{"kind":"external","value":"erp-4711"}]}`, status: 409, has: []string{`{contact}`, `{twin}`}},
+	{op: "get-contacts-id-consents", id: "twin", status: 200, has: []string{`"items":[]`}},
+	{op: "get-contacts-id-consents", id: "nobody", status: 404},
+	{op: "put-contacts-id-consents-kind", id: "twin", key: "viewer", body: `{"state":"denied"}`, status: 403},
+	{op: "put-contacts-id-consents-kind", id: "nobody", body: `{"state":"denied"}`, status: 404},
+	{op: "put-contacts-id-consents-kind", id: "twin", body: `{"state":"perhaps"}`, status: 422},
+	{op: "put-contacts-id-consents-kind", id: "twin", body: `{"state":"granted","source":"web form"}`, status: 200, event: "contact.consented", has: []string{`"kind":"webhook","state":"granted"`}},
+	{op: "put-contacts-id-consents-kind", id: "twin", body: `{"state":"denied","source":"on the phone","evidence":"No more letters, please."}`, status: 200, event: "contact.opted_out", has: []string{`"state":"denied"`}},
+	{op: "put-contacts-id-consents-kind", id: "twin", body: `{"state":"granted"}`, status: 409, has: []string{`has not written since`}},
+	{op: "get-contacts-id-consents", id: "twin", status: 200, has: []string{`"evidence":"No more letters, please."`}},
+	{op: "get-contacts-id", id: "twin", status: 200, has: []string{`"consents":[{`}},
+	{op: "post-contacts-id-merge", id: "contact", key: "viewer", body: `{"from_id":"{twin}"}`, status: 403},
+	{op: "post-contacts-id-merge", id: "contact", body: `{}`, status: 422, has: []string{`"field":"from_ids"`}},
+	{op: "post-contacts-id-merge", id: "contact", body: `{"from_id":"{contact}"}`, status: 422, has: []string{`"field":"from_ids"`}},
+	{op: "post-contacts-id-merge", id: "contact", body: `{"from_ids":["{nobody}"]}`, status: 404},
+	{op: "post-contacts-id-merge", id: "contact", body: `{"from_ids":["{twin}"]}`, status: 200, event: "contact.merged", keep: "merge", has: []string{`"value":"erp-4711"`, `"from_name":"A. Lovelace"`}},
+	{op: "get-contacts-id", id: "twin", status: 404, has: []string{`it was merged into Ada Lovelace ({contact})`}},
+	{op: "post-contacts-id-restore", id: "twin", status: 409, has: []string{`{contact}`}},
+	{op: "post-conversations-id-messages", id: "conversation", key: "second", body: `{"text":"Once more"}`, status: 409, has: []string{`opted out`}},
+	{op: "get-contacts-id-merges", id: "contact", status: 200, has: []string{`"from_id":"{twin}"`, `"undone_at":null`}},
+	{op: "get-contacts-id-merges", id: "nobody", status: 404},
+	{op: "post-contacts-id-split", id: "contact", key: "viewer", body: `{"merge_id":"{merge}"}`, status: 403},
+	{op: "post-contacts-id-split", id: "contact", body: `{"merge_id":"{nobody}"}`, status: 404},
+	{op: "post-contacts-id-split", id: "contact", body: `{"merge_id":"{merge}"}`, status: 200, event: "contact.split", has: []string{`"id":"{twin}"`}},
+	{op: "post-contacts-id-split", id: "contact", body: `{"merge_id":"{merge}"}`, status: 409},
+	{op: "get-contacts-id", id: "twin", status: 200, has: []string{`"erp-4711"`}},
 	{op: "get-leads", query: "?filter[contact_id]={contact}", status: 200, has: []string{`"Two racks"`, `"assignee":null`}},
 	{op: "get-leads", query: "?filter[stage_id]=nonsense", status: 422},
 	{op: "get-leads-id", id: "lead", status: 200, has: []string{`"conversation_ids":["`, `"qualification":{`, `"seats":12`}},
@@ -360,7 +403,7 @@ func TestScenarios(t *testing.T) {
 		key := map[string]string{"": w.Key, "second": w.second, "viewer": w.viewer, "none": ""}[s.key]
 		id := w.ids[s.id]
 		if id == "" {
-			id = s.id
+			id = w.fill(s.id)
 		}
 		a := c.do(s.op, id, w.fill(s.query), key, orNilText(w.fill(s.body)), header...)
 		if a.Status != s.status {
@@ -448,9 +491,14 @@ func (w *world) learn(t *testing.T, s scenario, a tandemtest.Answer) {
 		a.Into(t, &got)
 		w.ids["contact"], w.ids["lead"], w.ids["conversation"], w.ids["message"] = got.Contact.ID, got.Lead.ID, got.Conversation.ID, got.Message.ID
 	case s.keep != "":
-		var got struct{ ID string }
+		var got struct {
+			ID     string
+			Merges []struct{ ID string }
+		}
 		a.Into(t, &got)
-		w.ids[s.keep] = got.ID
+		if w.ids[s.keep] = got.ID; len(got.Merges) > 0 {
+			w.ids[s.keep] = got.Merges[0].ID
+		}
 	}
 }
 

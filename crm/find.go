@@ -2,7 +2,6 @@ package crm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -51,9 +50,6 @@ func (s contacts) FindOrCreate(ctx context.Context, tx pgx.Tx, in Wanted) (Conta
 			continue
 		}
 		c, err := fill(ctx, tx, a, who[0], first, k, missing)
-		if errors.Is(err, errMerged) {
-			continue
-		}
 		if err != nil || len(missing) == 0 {
 			return c, false, err
 		}

@@ -143,6 +143,9 @@ func (s contacts) Merge(ctx context.Context, tx pgx.Tx, into tandem.ID, from []t
 	if err != nil {
 		return Contact{}, nil, err
 	}
+	if _, err := s.Get(ctx, tx, into); err != nil {
+		return Contact{}, nil, err
+	}
 	switch sorted := slices.Sorted(slices.Values(from)); {
 	case len(from) == 0 || len(from) > maxMerge:
 		return Contact{}, nil, tandem.InvalidFields(tandem.FieldError{Field: "from_ids", Message: "Name 1 to 10 contacts."})

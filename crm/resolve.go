@@ -3,7 +3,6 @@ package crm
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -188,9 +187,6 @@ func Resolve(ctx context.Context, tx pgx.Tx, in Identity, facts ContactFacts) (C
 		}
 		if id != "" {
 			c, err := fill(ctx, tx, a, id, in, k, missing)
-			if errors.Is(err, errMerged) {
-				continue // its identities lead elsewhere now
-			}
 			return c, false, err
 		}
 		c, made, err := create(ctx, tx, a, in, k, ids, nil)
@@ -206,8 +202,9 @@ func tooFast() error {
 	return tandem.Errorf(tandem.Unavailable, "The contact changes too fast at this moment. Try again.")
 }
 
-// errMerged: the contact became a part of another one between two looks.
-var errMerged = errors.New("the contact has just been merged")
+// errMerged: the contact became a part of another one between two looks. Its identities lead elsewhere now, but its lock is
+// held, so the transaction begins anew.
+var errMerged = tandem.Wrap(tandem.Unavailable, pg.ErrStale, "The contact changes too fast at this moment. Try again.")
 
 // identities lists what identifies the contact, in the one order in which all callers
 // insert them, so that two callers cannot wait for each other.

@@ -190,7 +190,7 @@ func returnAll(ctx context.Context, tx pgx.Tx, org tandem.ID, k kept) error {
 		return err
 	}
 	for _, p := range k.did.Pointed {
-		const sqlPointBack = `UPDATE conversations SET lead_id = @lead, updated_at = now() WHERE org_id = @org AND id = @conversation AND contact_id = @from AND lead_id = @instead`
+		const sqlPointBack = `UPDATE conversations SET lead_id = @lead, updated_at = now() WHERE org_id = @org AND id = @conversation AND contact_id = @from AND (lead_id = @instead OR lead_id IS NULL)`
 		if err := do("conversations", sqlPointBack, pgx.StrictNamedArgs{"org": org, "from": k.FromID, "conversation": p.Conversation, "lead": p.Lead, "instead": p.Instead}); err != nil {
 			return err
 		}

@@ -143,6 +143,18 @@ func putConsent(ctx context.Context, tx pgx.Tx, org, contact tandem.ID, c Consen
 	return nil
 }
 
+// backToConsent is putConsent for a word that may not have been there.
+func backToConsent(ctx context.Context, tx pgx.Tx, org, contact tandem.ID, c Consent) error {
+	if !c.ChangedAt.IsZero() {
+		return putConsent(ctx, tx, org, contact, c)
+	}
+	const sqlForget = `DELETE FROM contact_consents WHERE org_id = @org AND contact_id = @contact AND kind = @kind`
+	if _, err := tx.Exec(ctx, sqlForget, pgx.StrictNamedArgs{"org": org, "contact": contact, "kind": c.Kind}); err != nil {
+		return fmt.Errorf("take back consent: %w", err)
+	}
+	return nil
+}
+
 // strictness orders what may have been said: a denial counts for more than a consent, and any word for more than none.
 var strictness = map[string]int{ConsentUnknown: 0, ConsentGranted: 1, ConsentDenied: 2}
 
@@ -179,7 +191,7 @@ func splitConsents(ctx context.Context, tx pgx.Tx, org tandem.ID, k kept) error 
 		i := slices.IndexFunc(k.did.Consents, func(m consentMove) bool { return m.Now.Kind == c.Kind })
 		switch {
 		case i >= 0 && k.did.Consents[i].Now.State == c.State && k.did.Consents[i].Now.ChangedAt.Equal(c.ChangedAt):
-			if err := putConsent(ctx, tx, org, k.IntoID, k.did.Consents[i].Was); err != nil {
+			if err := backToConsent(ctx, tx, org, k.IntoID, k.did.Consents[i].Was); err != nil {
 				return err
 			}
 		case c.State == ConsentDenied && c.ChangedAt.After(k.CreatedAt):

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -70,6 +71,24 @@ func (h *held) holdBack(ctx context.Context, tx pgx.Tx, m *Message) error {
 		return h.setStatus(ctx, tx, m, Unknown, "The contact had opted out before it was known whether the message arrived.")
 	}
 	return h.setStatus(ctx, tx, m, Cancelled, "The contact has opted out.")
+}
+
+// stopsOn are the sorts of channel on which a stop word alone is an opt-out, as those who carry such messages want it.
+var stopsOn = map[string]bool{"whatsapp": true, "whatsappcloud": true, "sms": true}
+
+var stopWords = map[string]bool{
+	"STOP": true, "STOPALL": true, "STOP ALL": true, "UNSUBSCRIBE": true, "CANCEL": true, "END": true, "QUIT": true, "OPTOUT": true, "OPT OUT": true,
+	"REVOKE": true, "STOPP": true, "ABMELDEN": true, "ABBESTELLEN": true, "ARRET": true, "ARRÊT": true, "DESABONNER": true, "DÉSABONNER": true,
+	"BAJA": true, "PARAR": true, "CANCELAR": true, "ANNULLA": true, "DISISCRIVI": true, "AFMELDEN": true, "SAIR": true,
+}
+
+// StopWord reports whether a message is nothing but a word by which people opt out, in one of several languages. A word
+// within a sentence is none: only who sends the word alone means it so.
+func StopWord(text string) bool {
+	if len(text) > 100 {
+		return false
+	}
+	return stopWords[strings.ToUpper(strings.Join(strings.Fields(strings.Trim(strings.TrimSpace(text), ".!\"'")), " "))]
 }
 
 const (

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/channels"
+	"github.com/tandemhq/tandem/crm"
 	"github.com/tandemhq/tandem/internal/pg"
 )
 
@@ -19,6 +20,7 @@ type Host struct {
 	in      *Inbox
 	org     tandem.ID
 	channel tandem.ID
+	kind    string // the channel's sort
 }
 
 var _ channels.Host = (*Host)(nil)
@@ -44,7 +46,28 @@ func (h *Host) Deliver(ctx context.Context, in channels.Inbound) (channels.Accep
 	in.Org, in.Channel = h.org, h.channel
 	ctx, cancel := context.WithTimeout(ctx, hostTimeout)
 	defer cancel()
-	return h.in.o.Deliver(ctx, in)
+	got, err := h.in.o.Deliver(ctx, in)
+	if err == nil && stopsOn[h.kind] && StopWord(in.Text) {
+		err = h.optOut(ctx, got.Conversation, in.Text)
+	}
+	return got, err
+}
+
+// optOut takes a stop word at its word. The provider is told that the message is taken only afterwards: when this fails it
+// sends the message again, which is a repeat then, and this is done anew.
+func (h *Host) optOut(ctx context.Context, conv tandem.ID, said string) error {
+	err := h.in.o.DB.Tx(tandem.AsSystem(ctx, h.org), func(ctx context.Context, tx pgx.Tx) error {
+		c, err := GetConversation(ctx, tx, conv)
+		if err != nil {
+			return err
+		}
+		_, err = SetConsent(ctx, tx, c.Contact.ID, crm.Consent{Kind: h.kind, State: crm.ConsentDenied, Source: "a message on " + c.Channel.Name, Evidence: said})
+		return err
+	})
+	if tandem.KindOf(err) == tandem.NotFound { // the contact was merged between the two looks
+		return tandem.Wrap(tandem.Unavailable, err, "The contact changes too fast at this moment. Try again.")
+	}
+	return err
 }
 
 // Quarantine keeps what could not be understood; see [channels.Host].

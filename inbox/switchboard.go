@@ -178,7 +178,7 @@ func (s *Switchboard) ensure(ctx context.Context, org, channel tandem.ID) (*line
 		return nil, err
 	}
 	s.close(old)
-	l := &line{org: org, id: channel, version: v.Version, checked: time.Now(), channel: ch, host: &Host{in: s.in, org: org, channel: channel}}
+	l := &line{org: org, id: channel, version: v.Version, checked: time.Now(), channel: ch, host: &Host{in: s.in, org: org, channel: channel, kind: v.Kind}}
 	if w, ok := ch.(channels.Webhooker); ok {
 		l.webhook = w.Webhook(l.host)
 	}

@@ -153,7 +153,7 @@ func (db *DB) Close() { db.pool.Close() }
 func (db *DB) Pool() *pgxpool.Pool { return db.pool }
 
 // Tx runs fn in a transaction inside the organization of ctx's actor and commits when fn
-// returns nil. A deadlock, a serialization failure and an end by the IdleLimit are
+// returns nil. A deadlock, a serialization failure, ErrStale and an end by the IdleLimit are
 // retried, at most three times in all.
 // Without an actor it returns Unauthenticated; a lost connection is Unavailable.
 func (db *DB) Tx(ctx context.Context, fn TxFunc) error {
@@ -293,9 +293,13 @@ func EnterOrg(ctx context.Context, tx pgx.Tx, org tandem.ID) error {
 // idleTooLong says that the server has ended a transaction because this process stood still in it. Nothing of it is kept.
 const idleTooLong = "25P03"
 
+// ErrStale says that what a transaction has locked is no longer what it was looking for. Tx runs it once more, without the
+// locks, which others may wait for: to look on with them could end in a circle.
+var ErrStale = errors.New("what was found has changed meanwhile")
+
 func retryable(err error) bool {
 	var pe *pgconn.PgError
-	return errors.As(err, &pe) && (pe.Code == "40001" || pe.Code == "40P01" || pe.Code == idleTooLong)
+	return errors.Is(err, ErrStale) || errors.As(err, &pe) && (pe.Code == "40001" || pe.Code == "40P01" || pe.Code == idleTooLong)
 }
 
 // classify turns the loss of the database into Unavailable and leaves every other error as it is.
