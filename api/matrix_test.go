@@ -42,6 +42,11 @@ var bodies = map[string]string{
 	"post-conversations-id-typing":     `{}`,
 	"post-conversations-id-handoff":    `{"reason":"customer_asked","packet":{"summary":"a stranger's summary"}}`,
 	"get-handoffs":                     ``,
+	"get-handoffs-pending":             ``,
+	"patch-conversations-id":           `{"subject":"a stranger's subject"}`,
+	"post-conversations-id-merge":      `{"from_id":"FOREIGN"}`,
+	"post-conversations-id-split":      `{"from_seq":1}`,
+	"get-conversations-id-merges":      ``,
 	"get-handoffs-id":                  ``,
 	"post-handoffs-id-accept":          `{}`,
 	"post-handoffs-id-reject":          `{"reason":"a stranger's reason"}`,
@@ -80,7 +85,7 @@ var bodies = map[string]string{
 
 // queries has the query of operations that need one, with every filter aimed at a foreign id.
 var queries = map[string]string{
-	"get-conversations":    "?channel_id=FOREIGN&contact_id=FOREIGN&lead_id=FOREIGN",
+	"get-conversations":    "?channel_id=FOREIGN&contact_id=FOREIGN&lead_id=FOREIGN&owner_id=FOREIGN&account_id=FOREIGN&team_id=FOREIGN",
 	"get-leads":            "?filter[board_id]=FOREIGN&filter[stage_id]=FOREIGN&filter[contact_id]=FOREIGN&filter[assignee_id]=FOREIGN",
 	"get-stages":           "?board_id=FOREIGN",
 	"get-runs":             "?conversation_id=FOREIGN&member_id=FOREIGN",

@@ -26,6 +26,7 @@ type Lead struct {
 	Stage          LeadStage                `json:"stage" db:"stage"`
 	Assignee       *tandem.MemberRef        `json:"assignee" db:"assignee"`
 	Source         string                   `json:"source" db:"source"`
+	LeadSource     *LeadOrigin              `json:"lead_source" db:"lead_source"` // the lead source of that name; nil: there is none
 	Value          *Money                   `json:"value" db:"value"`
 	Priority       string                   `json:"priority" db:"priority" enum:"low,normal,high,urgent"`
 	Temperature    string                   `json:"temperature" db:"temperature" enum:"cold,warm,hot"`
@@ -48,6 +49,13 @@ type LeadContact struct {
 	Company string    `json:"company"`
 }
 
+// LeadOrigin is the lead source that a lead's source names, whatever the case.
+type LeadOrigin struct {
+	ID   tandem.ID `json:"id"`
+	Name string    `json:"name"`
+	Kind string    `json:"kind"`
+}
+
 // LeadStage is a lead's stage as the lead shows it.
 type LeadStage struct {
 	ID   tandem.ID `json:"id"`
@@ -65,11 +73,13 @@ var Leads = leads{record.Set[Lead]{
 		jsonb_build_object('id', c.id, 'name', c.name, 'company', c.company) AS contact,
 		jsonb_build_object('id', s.id, 'name', s.name, 'kind', s.kind) AS stage,
 		CASE WHEN m.id IS NOT NULL THEN jsonb_build_object('id', m.id, 'kind', m.kind, 'name', m.name) END AS assignee,
-		CASE WHEN l.value_minor IS NOT NULL THEN jsonb_build_object('minor', l.value_minor, 'currency', l.currency) END AS value
+		CASE WHEN l.value_minor IS NOT NULL THEN jsonb_build_object('minor', l.value_minor, 'currency', l.currency) END AS value,
+		CASE WHEN o.id IS NOT NULL THEN jsonb_build_object('id', o.id, 'name', o.name, 'kind', o.kind) END AS lead_source
 	FROM leads l
 	JOIN contacts c ON c.org_id = l.org_id AND c.id = l.contact_id
 	JOIN stages s ON s.org_id = l.org_id AND s.id = l.stage_id
-	LEFT JOIN members m ON m.org_id = l.org_id AND m.id = l.assignee_id`,
+	LEFT JOIN members m ON m.org_id = l.org_id AND m.id = l.assignee_id
+	LEFT JOIN lead_sources o ON o.org_id = l.org_id AND o.name_key = l.source_key AND o.archived_at IS NULL`,
 	Fields: []record.Field{
 		{Name: "contact_id", Type: record.ID, Filter: true},
 		{Name: "board_id", Type: record.ID, Filter: true},
@@ -78,6 +88,7 @@ var Leads = leads{record.Set[Lead]{
 		{Name: "closed", Type: record.Bool, Filter: true},
 		{Name: "title", Filter: true, Write: true},
 		{Name: "source", Filter: true, Write: true},
+		{Name: "lead_source_id", Column: "o.id", Type: record.ID, Filter: true},
 		{Name: "priority", Filter: true, Write: true},
 		{Name: "temperature", Filter: true, Write: true},
 		{Name: "value", Column: "l.value_minor", Type: record.Int, Filter: true, Sort: "coalesce(l.value_minor, -1)"},
