@@ -240,6 +240,7 @@ var scenarios = []scenario{
 	{op: "get-stages-id", id: "stage", status: 200, has: []string{`"name":"New"`}},
 	{op: "get-stages-id", id: "nobody", status: 404},
 	{op: "post-contacts", body: `{"name":"Walk-in"}`, status: 201, event: "contact.created", keep: "walk-in"},
+	{op: "post-leads", body: `{"contact_id":"{walk-in}","title":"From nowhere","lead_source_id":"{nobody}"}`, status: 422, has: []string{`"field":"lead_source_id"`}},
 	{op: "post-leads", body: `{"contact_id":"{walk-in}","title":"Nothing said yet"}`, status: 201, event: "lead.created", keep: "quiet lead"},
 	{op: "post-leads-id-handoff", id: "quiet lead", body: `{"reason":"policy"}`, status: 409, has: []string{`no conversation`}},
 	{op: "get-members", status: 200, has: []string{`"kind":"ai"`, `"provider":"rules"`}},
