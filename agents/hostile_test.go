@@ -27,7 +27,7 @@ func (o *owned) add(c *customer) {
 }
 
 // foreign makes one checksum per table over every row that does not belong to the owned conversations. A turn may
-// write its own conversation, messages, lead, qualification, handoff, runs and the facts about them, and add to what its member spends; everything
+// write its own conversation, messages, lead, qualification, notes, tasks, handoff, runs and the facts about them, and add to what its member spends; everything
 // else must stay as it is, in every organization.
 func (o *owned) foreign(t *testing.T, conn *pgx.Conn) map[string]string {
 	t.Helper()
@@ -37,13 +37,16 @@ func (o *owned) foreign(t *testing.T, conn *pgx.Conn) map[string]string {
 		"conversations":  "x.id = ANY(@conv)",
 		"leads":          "x.id = ANY(@lead)",
 		"qualifications": "x.lead_id = ANY(@lead)",
+		"notes":          "x.lead_id = ANY(@lead)",
+		"tasks":          "x.lead_id = ANY(@lead)",
 		"messages":       "x.conversation_id = ANY(@conv)",
 		"handoffs":       "x.conversation_id = ANY(@conv)",
 		"runs":           "x.conversation_id = ANY(@conv)",
 		"run_steps":      "x.run_id IN (" + runs + ")",
 		"events":         "x.conversation_id = ANY(@conv) OR x.lead_id = ANY(@lead)",
 		"outbox": `x.record_id = ANY(@conv) OR x.record_id = ANY(@lead) OR x.record_id IN (SELECT id FROM messages WHERE conversation_id = ANY(@conv)
-			UNION ALL SELECT id FROM handoffs WHERE conversation_id = ANY(@conv) UNION ALL ` + runs + `)`,
+			UNION ALL SELECT id FROM handoffs WHERE conversation_id = ANY(@conv) UNION ALL ` + runs + `
+			UNION ALL SELECT id FROM notes WHERE lead_id = ANY(@lead) UNION ALL SELECT id FROM tasks WHERE lead_id = ANY(@lead))`,
 		"ai_spending": "x.member_id IN (SELECT ch.ai_member_id FROM channels ch JOIN conversations c ON c.channel_id = ch.id WHERE c.id = ANY(@conv))", // what the member itself spends
 		"timers":      "x.record_id = ANY(@conv) OR x.record_id IN (SELECT id FROM handoffs WHERE conversation_id = ANY(@conv))",
 	}

@@ -61,7 +61,7 @@ type foundOutput struct {
 	Body   crm.Contact
 }
 
-type mergeInput struct {
+type contactMergeInput struct {
 	ByID
 	Body struct {
 		FromID  string   `json:"from_id,omitempty" maxLength:"64" doc:"The contact that becomes a part of this one."`
@@ -69,7 +69,7 @@ type mergeInput struct {
 	}
 }
 
-func (in *mergeInput) from() []tandem.ID {
+func (in *contactMergeInput) from() []tandem.ID {
 	var ids []tandem.ID
 	if in.Body.FromID != "" {
 		ids = append(ids, tandem.ID(in.Body.FromID))
@@ -85,7 +85,7 @@ type mergedContact struct {
 	Merges  []crm.Merge `json:"merges" nullable:"false" doc:"One for each contact that became a part of it; splitting needs its id."`
 }
 
-type splitInput struct {
+type contactSplitInput struct {
 	ByID
 	Body struct {
 		MergeID string `json:"merge_id" maxLength:"64"`
@@ -141,7 +141,7 @@ func (s *server) contactRoutes() {
 	})
 
 	write(s, route{method: http.MethodPost, path: one + "/merge", permission: "contact:write", summary: "Make contacts a part of this one"},
-		func(ctx context.Context, tx pgx.Tx, in *mergeInput) (mergedContact, error) {
+		func(ctx context.Context, tx pgx.Tx, in *contactMergeInput) (mergedContact, error) {
 			return onID(in.ByID, func(id tandem.ID) (out mergedContact, err error) {
 				out.Contact, out.Merges, err = inbox.MergeContacts(ctx, tx, id, in.from())
 				return out, err
@@ -152,7 +152,7 @@ func (s *server) contactRoutes() {
 			return pageOf(*in, func(id tandem.ID) ([]crm.Merge, error) { return crm.Contacts.Merges(ctx, tx, id) })
 		})
 	write(s, route{method: http.MethodPost, path: one + "/split", permission: "contact:write", summary: "Undo a merge"},
-		func(ctx context.Context, tx pgx.Tx, in *splitInput) (crm.Split, error) {
+		func(ctx context.Context, tx pgx.Tx, in *contactSplitInput) (crm.Split, error) {
 			return onID(in.ByID, func(id tandem.ID) (crm.Split, error) {
 				return crm.Contacts.Split(ctx, tx, id, tandem.ID(in.Body.MergeID))
 			})

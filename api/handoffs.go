@@ -66,6 +66,10 @@ func (s *server) handoffRoutes() {
 		func(ctx context.Context, tx pgx.Tx, in *handoffsInput) (tandem.Page[inbox.Handoff], error) {
 			return inbox.ListHandoffs(ctx, tx, in.State, in.query(nil))
 		})
+	read(s, route{method: http.MethodGet, path: root + "/pending", permission: "handoff:decide", summary: "List the handoffs that wait for you or your teams, the soonest deadline first"},
+		func(ctx context.Context, tx pgx.Tx, in *Paging) (tandem.Page[inbox.Handoff], error) {
+			return inbox.PendingHandoffs(ctx, tx, in.query(nil))
+		})
 	read(s, route{method: http.MethodGet, path: one, permission: "conversation:read", summary: "Get a handoff"},
 		func(ctx context.Context, tx pgx.Tx, in *ByID) (inbox.Handoff, error) {
 			return onID(*in, func(id tandem.ID) (inbox.Handoff, error) { return inbox.GetHandoff(ctx, tx, id) })

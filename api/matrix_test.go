@@ -89,11 +89,20 @@ var bodies = map[string]string{
 	"post-contacts-id-split":                 `{"merge_id":"FOREIGN"}`,
 	"get-contacts-id-consents":               ``,
 	"put-contacts-id-consents-kind":          `{"state":"denied"}`,
+	"get-handoffs-pending":             ``,
+	"patch-conversations-id":           `{"subject":"a stranger's subject"}`,
+	"post-conversations-id-merge":      `{"from_id":"FOREIGN"}`,
+	"post-conversations-id-split":      `{"from_seq":1}`,
+	"get-conversations-id-merges":      ``,
+	"get-boards":                       ``,
+	"get-boards-id":                    ``,
+	"get-stages":                       ``,
+	"get-stages-id":                    ``,
 }
 
 // queries has the query of operations that need one, with every filter aimed at a foreign id.
 var queries = map[string]string{
-	"get-conversations":    "?channel_id=FOREIGN&contact_id=FOREIGN&lead_id=FOREIGN",
+	"get-conversations":    "?channel_id=FOREIGN&contact_id=FOREIGN&lead_id=FOREIGN&owner_id=FOREIGN&account_id=FOREIGN&team_id=FOREIGN",
 	"get-leads":            "?filter[board_id]=FOREIGN&filter[stage_id]=FOREIGN&filter[contact_id]=FOREIGN&filter[assignee_id]=FOREIGN",
 	"get-deals":            "?filter[board_id]=FOREIGN&filter[stage_id]=FOREIGN&filter[account_id]=FOREIGN&filter[contact_id]=FOREIGN&filter[lead_id]=FOREIGN&filter[assignee_id]=FOREIGN",
 	"get-stages":           "?filter[board_id]=FOREIGN",

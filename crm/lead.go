@@ -26,6 +26,8 @@ type Lead struct {
 	Stage          LeadStage                `json:"stage" db:"stage"`
 	Assignee       *tandem.MemberRef        `json:"assignee" db:"assignee"`
 	Source         string                   `json:"source" db:"source"`
+	LeadSourceID   *tandem.ID               `json:"lead_source_id" db:"lead_source_id" doc:"The lead source of that name, whatever the case; set it instead of source."`
+	LeadSource     *LeadOrigin              `json:"lead_source" db:"lead_source"`
 	Value          *Money                   `json:"value" db:"value"`
 	Priority       string                   `json:"priority" db:"priority" enum:"low,normal,high,urgent"`
 	Temperature    string                   `json:"temperature" db:"temperature" enum:"cold,warm,hot"`
@@ -51,6 +53,13 @@ type LeadContact struct {
 	Company string    `json:"company"`
 }
 
+// LeadOrigin is the lead source that a lead's source names, whatever the case.
+type LeadOrigin struct {
+	ID   tandem.ID `json:"id"`
+	Name string    `json:"name"`
+	Kind string    `json:"kind"`
+}
+
 // LeadStage is a lead's stage as the lead shows it.
 type LeadStage struct {
 	ID   tandem.ID `json:"id"`
@@ -68,11 +77,13 @@ var Leads = leads{customized[Lead]{parts: func(l *Lead) (*tandem.ID, *map[string
 		jsonb_build_object('id', c.id, 'name', c.name, 'company', c.company) AS contact,
 		jsonb_build_object('id', s.id, 'name', s.name, 'kind', s.kind) AS stage,
 		CASE WHEN m.id IS NOT NULL THEN jsonb_build_object('id', m.id, 'kind', m.kind, 'name', m.name) END AS assignee,
-		CASE WHEN l.value_minor IS NOT NULL THEN jsonb_build_object('minor', l.value_minor, 'currency', l.currency) END AS value
+		CASE WHEN l.value_minor IS NOT NULL THEN jsonb_build_object('minor', l.value_minor, 'currency', l.currency) END AS value,
+		CASE WHEN o.id IS NOT NULL THEN jsonb_build_object('id', o.id, 'name', o.name, 'kind', o.kind) END AS lead_source, o.id AS lead_source_id
 	FROM leads l
 	JOIN contacts c ON c.org_id = @org AND c.id = l.contact_id
 	JOIN stages s ON s.org_id = @org AND s.id = l.stage_id
-	LEFT JOIN members m ON m.org_id = @org AND m.id = l.assignee_id`,
+	LEFT JOIN members m ON m.org_id = @org AND m.id = l.assignee_id
+	LEFT JOIN lead_sources o ON o.org_id = @org AND o.name_key = l.source_key AND o.archived_at IS NULL`,
 	Fields: []record.Field{
 		{Name: "contact_id", Type: record.ID, Filter: true},
 		{Name: "board_id", Type: record.ID, Filter: true},
@@ -81,6 +92,8 @@ var Leads = leads{customized[Lead]{parts: func(l *Lead) (*tandem.ID, *map[string
 		{Name: "closed", Type: record.Bool, Filter: true},
 		{Name: "title", Filter: true, Write: true},
 		{Name: "source", Filter: true, Write: true},
+		{Name: "source_key", Filter: true}, // the source in small letters
+		{Name: "lead_source_id", Column: "o.id", Type: record.ID, Filter: true},
 		{Name: "priority", Filter: true, Write: true},
 		{Name: "temperature", Filter: true, Write: true},
 		{Name: "value", Column: "l.value_minor", Type: record.Int, Filter: true, Sort: "coalesce(l.value_minor, -1)"},
@@ -133,7 +146,7 @@ func (s leads) Info() record.Info {
 			i.Fields[k].Once, i.Fields[k].Needed = true, true
 		case "board_id":
 			i.Fields[k].Once = true
-		case "value":
+		case "value", "lead_source_id":
 			i.Fields[k].Write = true
 		}
 	}
@@ -142,7 +155,7 @@ func (s leads) Info() record.Info {
 
 // New reads a lead to be opened: its contact, its board or else the default one, and its fields.
 func (s leads) New(raw json.RawMessage) (Lead, error) {
-	rest, own, err := apart(raw, "contact_id", "board_id", "value")
+	rest, own, err := apart(raw, "contact_id", "board_id", "value", "lead_source_id")
 	if err != nil {
 		return Lead{}, err
 	}
@@ -154,7 +167,7 @@ func (s leads) New(raw json.RawMessage) (Lead, error) {
 	if own["contact_id"] == nil {
 		wrong = append(wrong, tandem.FieldError{Field: "contact_id", Message: "This is needed."})
 	}
-	for name, to := range map[string]any{"contact_id": &l.ContactID, "board_id": &l.BoardID, "value": &l.Value} {
+	for name, to := range map[string]any{"contact_id": &l.ContactID, "board_id": &l.BoardID, "value": &l.Value, "lead_source_id": &l.LeadSourceID} {
 		if part := own[name]; part != nil && json.Unmarshal(part, to) != nil {
 			wrong = append(wrong, tandem.FieldError{Field: name, Message: "This has the wrong type."})
 		}
@@ -184,9 +197,21 @@ func apart(raw json.RawMessage, names ...string) (rest json.RawMessage, own map[
 
 // Create opens a lead for a contact on a board. One that is open there already is Conflict: there is one chance at a time.
 func (s leads) Create(ctx context.Context, tx pgx.Tx, l Lead) (Lead, error) {
+	a, err := s.May(ctx, "write")
+	if err != nil {
+		return l, err
+	}
 	fields, err := s.ready(ctx, tx, &l, nil)
 	if err != nil {
 		return l, err
+	}
+	if l.LeadSourceID != nil {
+		if l.Source != "" {
+			return l, bothSources()
+		}
+		if l.Source, err = sourceName(ctx, tx, a.Org, *l.LeadSourceID); err != nil {
+			return l, err
+		}
 	}
 	made, opened, err := s.OpenOrFind(ctx, tx, NewLead{
 		Contact: l.ContactID, Board: l.BoardID, Title: l.Title, Source: l.Source, Value: l.Value, Priority: l.Priority,
@@ -203,6 +228,10 @@ func (s leads) Create(ctx context.Context, tx pgx.Tx, l Lead) (Lead, error) {
 
 // List returns one page of leads with what is known of each.
 func (s leads) List(ctx context.Context, tx pgx.Tx, q tandem.Query) (tandem.Page[Lead], error) {
+	q, err := ofSource(ctx, tx, q)
+	if err != nil {
+		return tandem.Page[Lead]{}, err
+	}
 	p, err := s.customized.List(ctx, tx, q)
 	if err != nil {
 		return p, err
@@ -238,9 +267,17 @@ func (s leads) Get(ctx context.Context, tx pgx.Tx, id tandem.ID) (Lead, error) {
 
 // Patch changes a lead as customized does, and its value.
 func (s leads) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawMessage, version *int64) (Lead, error) {
-	rest, own, err := apart(raw, "value")
+	if _, err := s.May(ctx, "write"); err != nil {
+		return Lead{}, err
+	}
+	rest, own, err := apart(raw, "value", "lead_source_id")
 	if err != nil {
 		return Lead{}, err
+	}
+	if source := own["lead_source_id"]; source != nil {
+		if rest, err = sourced(ctx, tx, rest, source); err != nil {
+			return Lead{}, err
+		}
 	}
 	var value *Money
 	if part := own["value"]; part != nil {

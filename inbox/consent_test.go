@@ -99,14 +99,14 @@ func TestDenialsAreMerged(t *testing.T) {
 	if err := w.consent(w.owner, twin.Contact, "fake", crm.ConsentDenied); err != nil {
 		t.Fatal(err)
 	}
-	ms, err := w.merge(ada.Contact, twin.Contact)
+	ms, err := w.mergeContacts(ada.Contact, twin.Contact)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := w.message(ada.Conversation, m.ID); got.Status != Cancelled {
 		t.Errorf("what was queued is %s", got.Status)
 	}
-	if err := w.split(ada.Contact, ms[0].ID); err != nil {
+	if err := w.splitContacts(ada.Contact, ms[0].ID); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.reply(w.owner, ada.Conversation, Draft{Text: "again"}); err != nil {

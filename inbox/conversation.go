@@ -42,9 +42,9 @@ type Conversation struct {
 	PreviewName    string            `json:"preview_name"`
 	LastMessageAt  time.Time         `json:"last_message_at"`
 	MessageCount   int               `json:"message_count"`
-	Unread         int               `json:"unread"`           // inbound messages since a person last read it
-	LastInboundSeq int64             `json:"last_inbound_seq"` // 0: the contact has not written
-	AnsweredSeq    int64             `json:"answered_seq"`     // inbound up to here is covered by an answer or a handoff
+	Unread         int               `json:"unread"`                // inbound messages since a person last read it
+	LastInboundSeq int64             `json:"last_inbound_seq"`      // 0: the contact has not written
+	AnsweredSeq    int64             `json:"answered_seq"`          // inbound up to here is covered by an answer or a handoff
 	MergedInto     *tandem.ID        `json:"merged_into,omitempty"` // where its messages are when it was merged into another
 	CreatedAt      time.Time         `json:"created_at"`
 	UpdatedAt      time.Time         `json:"updated_at"`

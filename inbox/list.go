@@ -13,28 +13,8 @@ import (
 	"github.com/tandemhq/tandem"
 )
 
-// ConversationQuery asks for one page of conversations.
-type ConversationQuery struct {
-	tandem.Query
-	View    string // mine, needs_you (a handoff waits), ai, unowned or all; empty: all
-	State   string // a work state; empty: any
-	Channel tandem.ID
-	Contact tandem.ID
-	Lead    tandem.ID
-}
-
-// Each view is a condition that one index of the table serves.
-var views = map[string]string{
-	"":          "",
-	"all":       "",
-	"mine":      " AND owner_id = @me",
-	"needs_you": " AND handoff_id IS NOT NULL",
-	"ai":        " AND owner_kind = 'ai'",
-	"unowned":   " AND owner_id IS NULL AND state = 'open'",
-}
-
-// ListConversations returns a page of conversations, the latest message first. It needs
-// conversation:read.
+// ListConversations returns a page of conversations, the latest message first unless the query sorts otherwise, without
+// those that were merged into others. It needs conversation:read.
 func ListConversations(ctx context.Context, tx pgx.Tx, q ConversationQuery) (tandem.Page[Conversation], error) {
 	var page tandem.Page[Conversation]
 	a, err := allowed(ctx, "conversation:read")
@@ -45,8 +25,8 @@ func ListConversations(ctx context.Context, tx pgx.Tx, q ConversationQuery) (tan
 	if err != nil {
 		return page, err
 	}
-	sql := "SELECT" + conversationColumns + " FROM (SELECT * FROM conversations WHERE " + where +
-		" ORDER BY last_message_at DESC, id DESC LIMIT " + limitOf(q.Size()) + ") c" + conversationJoins + " ORDER BY c.last_message_at DESC, c.id DESC"
+	o := orders[q.Sort]
+	sql := "SELECT" + conversationColumns + " FROM (" + q.page(where) + ") c" + conversationJoins + " ORDER BY c." + o.column + o.dir + ", c.id" + o.dir
 	options := []any{args}
 	if q.mixed() {
 		options = []any{pgx.QueryExecModeCacheDescribe, args} // planned with the values, each time
@@ -59,9 +39,7 @@ func ListConversations(ctx context.Context, tx pgx.Tx, q ConversationQuery) (tan
 	if err != nil {
 		return page, fmt.Errorf("list conversations: %w", err)
 	}
-	return tandem.PageOf(all, q.Size(), func(c Conversation) []string {
-		return []string{c.LastMessageAt.UTC().Format(time.RFC3339Nano), string(c.ID)}
-	}), nil
+	return tandem.PageOf(all, q.Size(), q.key), nil
 }
 
 // conversationsOf reads rows of conversationColumns. The fields are found by name as elsewhere, but once and not again for
@@ -103,57 +81,6 @@ func plain(name string) string { return strings.ToLower(strings.ReplaceAll(name,
 // few are wanted and keeps one plan: planning anew costs more than the page itself.
 func limitOf(size int) string { return strconv.Itoa(size + 1) }
 
-// mixed reports whether no one index has all that the query asks for. Then the server must see the values to choose the
-// index with less to read: a channel may have half of the conversations, or few.
-func (q ConversationQuery) mixed() bool {
-	return q.Channel != "" && (views[q.View] != "" || q.State != "")
-}
-
-// where makes the condition from words of this file only; every value is a parameter.
-func (q ConversationQuery) where(a tandem.Actor) (string, pgx.StrictNamedArgs, error) {
-	view, ok := views[q.View]
-	if !ok {
-		return "", nil, tandem.InvalidFields(tandem.FieldError{Field: "view", Message: "This is not one of mine, needs_you, ai, unowned, all."})
-	}
-	args := pgx.StrictNamedArgs{"org": a.Org}
-	where := "org_id = @org" + view
-	if strings.Contains(view, "@me") {
-		args["me"] = a.Member.Ptr()
-	}
-	if q.State != "" {
-		switch q.State {
-		case StateOpen, StateWaiting, StateSnoozed, StateResolved, StateSpam:
-		default:
-			return "", nil, tandem.InvalidFields(tandem.FieldError{Field: "state", Message: "This is not one of open, waiting, snoozed, resolved, spam."})
-		}
-		where += " AND state = @state"
-		args["state"] = q.State
-	}
-	for _, f := range []struct {
-		column, name string
-		id           tandem.ID
-	}{{"channel_id", "channel", q.Channel}, {"contact_id", "contact", q.Contact}, {"lead_id", "lead", q.Lead}} {
-		if f.id == "" {
-			continue
-		}
-		id, err := tandem.ParseID(string(f.id))
-		if err != nil {
-			return "", nil, tandem.InvalidFields(tandem.FieldError{Field: f.column, Message: "This is not an id."})
-		}
-		where += " AND " + f.column + " = @" + f.name
-		args[f.name] = id
-	}
-	if q.Cursor != "" {
-		at, id, err := cursor(q.Cursor)
-		if err != nil {
-			return "", nil, err
-		}
-		where += " AND (last_message_at, id) < (@at, @after)"
-		args["at"], args["after"] = at, id
-	}
-	return where, args, nil
-}
-
 // cursor reads the time and id that a page ended with.
 func cursor(s string) (time.Time, tandem.ID, error) {
 	key, err := tandem.DecodeCursor(s, 2)
@@ -183,7 +110,7 @@ const countsSQL = `
 	       (SELECT count(*) FROM (SELECT FROM conversations WHERE org_id = @org AND handoff_id IS NOT NULL LIMIT 1000) t) AS needs_you,
 	       (SELECT count(*) FROM (SELECT FROM conversations WHERE org_id = @org AND owner_kind = 'ai' LIMIT 1000) t) AS ai,
 	       (SELECT count(*) FROM (SELECT FROM conversations WHERE org_id = @org AND owner_id IS NULL AND state = 'open' LIMIT 1000) t) AS unowned,
-	       (SELECT count(*) FROM (SELECT FROM conversations WHERE org_id = @org LIMIT 1000) t) AS "all"`
+	       (SELECT count(*) FROM (SELECT FROM conversations WHERE org_id = @org AND merged_into IS NULL LIMIT 1000) t) AS "all"`
 
 // CountConversations counts each view up to 1,000. It needs conversation:read.
 func CountConversations(ctx context.Context, tx pgx.Tx) (Counts, error) {
@@ -233,15 +160,9 @@ func ListHandoffs(ctx context.Context, tx pgx.Tx, state string, q tandem.Query) 
 	if err != nil {
 		return page, fmt.Errorf("list handoffs: %w", err)
 	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[handoffRow])
+	all, err := handoffsOf(rows)
 	if err != nil {
 		return page, fmt.Errorf("list handoffs: %w", err)
-	}
-	all := make([]Handoff, len(found))
-	for i, r := range found {
-		if all[i], err = r.handoff(); err != nil {
-			return page, err
-		}
 	}
 	return tandem.PageOf(all, q.Size(), func(h Handoff) []string {
 		return []string{h.CreatedAt.UTC().Format(time.RFC3339Nano), string(h.ID)}

@@ -37,7 +37,7 @@ const (
 type Message struct {
 	ID             tandem.ID         `json:"id"`
 	ConversationID tandem.ID         `json:"conversation_id"`
-	Seq            int64             `json:"seq"` // from 1, without gaps among messages and notes
+	Seq            int64             `json:"seq"` // from 1; a number is never given twice in a conversation, and only what moved to another leaves a gap
 	Direction      string            `json:"direction"`
 	Kind           string            `json:"kind"`
 	Sender         Sender            `json:"sender"`

@@ -65,6 +65,7 @@ var roles = map[string]map[string]bool{
 		return slices.Contains([]string{
 			"conversation:read", "conversation:reply", "conversation:claim", "handoff:request", "contact:read",
 			"custom_field:read", "lead:read", "lead:write", "knowledge:read", "member:read", "board:read", "stage:read", "deal:read",
+			"account:read", "call:read", "lead_source:read", "note:read", "note:write", "tag:read", "task:read", "task:write",
 		}, p)
 	}),
 }

@@ -532,7 +532,7 @@ func TestGrantsPerRole(t *testing.T) {
 			reading++
 		}
 	}
-	for role, n := range map[string]int{Owner: len(Permissions), Admin: len(Permissions), Agent: len(Permissions) - 4, Viewer: reading, AIRole: 13, "": 0, "root": 0} {
+	for role, n := range map[string]int{Owner: len(Permissions), Admin: len(Permissions), Agent: len(Permissions) - 4, Viewer: reading, AIRole: 21, "": 0, "root": 0} {
 		if g := Grants(role); len(g) != n {
 			t.Errorf("%q has %d permissions, want %d", role, len(g), n)
 		}

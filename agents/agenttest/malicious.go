@@ -110,6 +110,8 @@ func usual(tool string) map[string]any {
 	switch tool {
 	case "reply", "add_note":
 		return map[string]any{"text": "Hello.", "confidence": 0.9, "sources": []string{}}
+	case "create_task":
+		return map[string]any{"title": "Call back", "days": 3}
 	case "search_knowledge":
 		return map[string]any{"query": "price"}
 	case "set_qualification":

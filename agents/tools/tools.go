@@ -16,7 +16,9 @@ import (
 
 // All returns every tool, in the order in which a model reads them.
 func All() []agents.Tool {
-	return []agents.Tool{reply, searchKnowledge, setQualification, setLeadFields, setCustomField, moveStage, addNote, requestHandoff}
+	return []agents.Tool{
+		reply, searchKnowledge, setQualification, setLeadFields, setCustomField, moveStage, addNote, createTask, requestHandoff,
+	}
 }
 
 func ok(text string) agents.Result { return agents.Result{Text: text} }

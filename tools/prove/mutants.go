@@ -26,6 +26,7 @@ var mutants = []Mutant{
 	{"lease-never-ends", "a dead worker keeps its conversation", []Test{in("inbox", `^TestLeaseOverReleases$`)}},
 	{"handoff-accepted-twice", "a handoff that was decided can be decided again", []Test{in("inbox", `^TestHandoffRaces$`)}},
 	{"takeover-does-not-cancel", "what an AI member had queued stays queued after a takeover", []Test{in("inbox", `^TestReplyByPerson$`)}},
+	{"merged-under-a-turn", "a conversation is merged while an AI member is answering in it", []Test{in("inbox", `^TestMergeWaitsForWhatIsUnderWay$`)}},
 	{"disabled-member-keeps-claims", "a member who is disabled keeps its conversations", []Test{in("inbox", `^TestDeactivatedMembersOwnNothing$`)}},
 
 	// Replies and sends.

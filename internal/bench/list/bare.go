@@ -27,7 +27,7 @@ SELECT c.id, c.channel_id, ch.kind, ch.name, c.contact_id, ct.name, ct.company, 
 	c.subject, c.state, c.snoozed_until, c.owner_id, c.owner_kind, m.name, c.fence,
 	c.handoff_id, h.reason, h.created_at, h.deadline,
 	c.preview, c.preview_kind, c.preview_name, c.last_message_at, c.message_count, c.unread,
-	c.last_inbound_seq, c.answered_seq, c.created_at, c.updated_at
+	c.last_inbound_seq, c.answered_seq, c.created_at, c.updated_at, c.priority, c.tags, c.version
 FROM (SELECT * FROM conversations WHERE org_id = $1 AND state = $2 ORDER BY last_message_at DESC, id DESC LIMIT 50) c
 JOIN channels ch ON ch.org_id = c.org_id AND ch.id = c.channel_id
 JOIN contacts ct ON ct.org_id = c.org_id AND ct.id = c.contact_id
@@ -55,6 +55,9 @@ type bareLine struct {
 	MessageCount, Unread                                                 int
 	LastInbound, Answered                                                int64
 	CreatedAt, UpdatedAt                                                 time.Time
+	Urgency                                                              string
+	Tags                                                                 []string
+	Version                                                              int64
 }
 
 // shortSQL reads a fifth of that, from two tables: the least that anybody would call a list.

@@ -170,7 +170,7 @@ func judge(samples map[cell][]bench.Sample, conversations int) []bench.Row {
 	for _, plain := range []struct {
 		what int
 		name string
-	}{{bare, "plain SQL for the same rows and columns"}, {short, "plain SQL for 8 columns of 38"}} {
+	}{{bare, "plain SQL for the same rows and columns"}, {short, "plain SQL for 8 columns of 41"}} {
 		b := of(cell{plain.what, true, 1}, p50)
 		rows = append(rows, bench.AtMost("G7", "first page over HTTP ÷ "+plain.name+", p50, "+size+", c=1", wantBare, bench.Ratios(l, b), b,
 			fmt.Sprintf("%.2f ms, plain %.2f ms", bench.Median(l), bench.Median(b))))

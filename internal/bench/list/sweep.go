@@ -14,9 +14,9 @@ import (
 const wantSlowest = 10
 
 // sweep asks every question that the list of conversations understands: each view with each state, in all channels, a
-// common and a rare one, on the first page and at two depths.
+// common and a rare one, on the first page and at two depths; and each other filter by itself and with open ones.
 func (t *target) sweep(ctx context.Context) (bench.Row, error) {
-	const asked = 7 // times; the figure is the median, and the slowest of 272 medians of fewer is the machine's
+	const asked = 7 // times; the figure is the median, and the slowest of 300 medians of fewer is the machine's
 	plain, err := t.median(ctx, url.Values{"state": {"open"}}, asked)
 	if err != nil {
 		return bench.Row{}, err
@@ -46,6 +46,17 @@ func (t *target) sweep(ctx context.Context) (bench.Row, error) {
 
 func (t *target) questions() []url.Values {
 	list := []url.Values{{"contact_id": {string(t.contact)}}, {"lead_id": {string(t.lead)}}}
+	for _, q := range []string{
+		"unread=true", "unanswered=true", "sort=unanswered", "priority=urgent", "tag=none", "reason=customer_asked", "reason=policy", "channel_kind=webhook",
+		"sort=created_at", "sort=-created_at", "created_before=2024-07-01T00:00:00Z&sort=-created_at", "active_before=2024-07-01T00:00:00Z",
+		"search=contact77", "search=nobody+at+all", "owner_id=" + string(t.owner),
+	} {
+		for _, more := range []string{"", "&state=open"} {
+			if v, err := url.ParseQuery(q + more); err == nil {
+				list = append(list, v)
+			}
+		}
+	}
 	for _, view := range []string{"all", "mine", "needs_you", "ai", "unowned"} {
 		for _, state := range []string{"", "open", "waiting", "snoozed", "resolved", "spam"} {
 			for _, channel := range []string{"", string(t.common), string(t.rare)} {
