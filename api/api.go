@@ -179,6 +179,7 @@ func (s *server) routes() {
 	s.activityRoutes()
 	s.boardRoutes()
 	s.memberRoutes()
+	s.notificationRoutes()
 	s.runRoutes()
 	s.knowledgeRoutes()
 	s.channelRoutes()
