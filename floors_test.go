@@ -11,7 +11,7 @@ import (
 // a floor. docs/architecture.md says what lives on each.
 var floors = map[string]int{
 	"": 0, "migrations": 0, "web": 0, "internal/proof": 0, "internal/prove/oracle": 0, "internal/mutant": 0, "internal/prove/lossyfs": 0, "tools/lossyfs": 1,
-	"bus": 1, "channels": 1, "internal/pg": 1, "internal/seal": 1, "internal/egress": 1, "internal/pg/local": 1,
+	"bus": 1, "channels": 1, "internal/pg": 1, "internal/seal": 1, "internal/egress": 1, "internal/richtext": 1, "internal/pg/local": 1,
 	"internal/events": 2, "internal/timers": 2, "internal/pg/pgtest": 2, "channels/channeltest": 2, "bus/bustest": 2,
 	"internal/record": 3, "tools/cleanroom": 3,
 	"crm": 4, "team": 4, "agents/llm": 4,

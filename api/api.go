@@ -180,6 +180,7 @@ func (s *server) routes() {
 	s.dealRoutes()
 	s.activityRoutes()
 	s.memberRoutes()
+	s.notificationRoutes()
 	s.runRoutes()
 	s.knowledgeRoutes()
 	s.channelRoutes()

@@ -15,6 +15,7 @@ import (
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/crm"
 	"github.com/tandemhq/tandem/internal/events"
+	"github.com/tandemhq/tandem/team"
 )
 
 const (
@@ -242,7 +243,7 @@ func (s *server) pass(ctx context.Context, st *stream, notes []*events.Note) (re
 		case n.Signal == "typing":
 			err = st.put("typing", 0, json.RawMessage(n.Body))
 		case isFact(n):
-			if f := known[0]; st.shows(f.row.Noun) {
+			if f := known[0]; st.shows(f.row.Event) {
 				err = st.hold(f.frame)
 			}
 			known = known[1:]
@@ -338,14 +339,17 @@ func (st *stream) open() {
 	_ = st.rc.Flush()
 }
 
-// shows says whether the reader may see facts about such a record.
-func (st *stream) shows(noun string) bool {
-	permission, ok := seenBy[noun]
+// shows says whether the reader may see the fact. One of a notification is for its member alone, whatever anybody may do.
+func (st *stream) shows(e tandem.Event) bool {
+	if e.Noun == "notification" {
+		return st.reader.Member != "" && st.reader.Member == team.NotifiedBy(e)
+	}
+	permission, ok := seenBy[e.Noun]
 	return ok && st.reader.May(permission)
 }
 
 func (st *stream) fact(row events.Row) error {
-	if !st.shows(row.Noun) {
+	if !st.shows(row.Event) {
 		return nil
 	}
 	frame, err := factFrame(row)

@@ -376,6 +376,21 @@ var scenarios = []scenario{
 	{op: "get-members-id", id: "nobody", status: 404},
 	{op: "get-teams", status: 200, has: []string{`"fallback":true`, `"member_ids":["`}},
 
+	{op: "get-notifications", status: 200, has: []string{`"id":"{notification}"`, `"kind":"mention"`, `"read_at":null`}},
+	{op: "get-notifications", key: "none", status: 401},
+	{op: "get-notifications", query: "?cursor=nonsense", status: 422, has: []string{`"field":"cursor"`}},
+	{op: "get-notifications", key: "viewer", status: 200, has: []string{`"items":[]`}},
+	{op: "get-notifications-counts", status: 200, has: []string{`"unread":2`}},
+	{op: "get-notifications-counts", key: "none", status: 401},
+	{op: "post-notifications-id-read", id: "notification", key: "viewer", status: 404},
+	{op: "post-notifications-id-read", id: "notification", status: 200, event: "notification.read", has: []string{`"read_at":"2`}},
+	{op: "post-notifications-id-read", id: "notification", status: 200},
+	{op: "get-notifications", query: "?unread=true&limit=1", status: 200, has: []string{`"read_at":null`}},
+	{op: "post-notifications-read-all", key: "none", status: 401},
+	{op: "post-notifications-read-all", status: 204, event: "notification.read_all"},
+	{op: "post-notifications-read-all", status: 204},
+	{op: "get-notifications", query: "?unread=true", status: 200, has: []string{`"items":[]`}},
+
 	{op: "post-knowledge", body: `{"title":"Delivery","body":"We deliver racks in ten days.","url":"https://shop.example/delivery"}`, status: 201, event: "knowledge.created", keep: "document", has: []string{`"version":1`}},
 	{op: "post-knowledge", body: `{"title":"Delivery"}`, status: 422, has: []string{`"field":"body"`}},
 	{op: "post-knowledge", key: "viewer", body: `{"title":"Delivery","body":"x"}`, status: 403},
@@ -513,6 +528,18 @@ func newWorld(t *testing.T, h *tandemtest.Hub) *world {
 			return err
 		}
 		w.viewer, _, err = team.CreateKey(ctx, tx, "viewer", watcher.ID, nil)
+		return err
+	})
+	h.In(w.ID, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO notifications (org_id, id, member_id, event_id, kind, noun, record_id, text)
+			SELECT org_id, id, @me, id, 'mention', 'note', record_id, 'Grace mentioned you' FROM events WHERE org_id = @org ORDER BY seq LIMIT 2`,
+			pgx.StrictNamedArgs{"org": w.ID, "me": w.Owner.ID})
+		if err != nil {
+			return err
+		}
+		var id tandem.ID
+		err = tx.QueryRow(ctx, `SELECT id FROM notifications WHERE org_id = @org LIMIT 1`, pgx.StrictNamedArgs{"org": w.ID}).Scan(&id)
+		w.ids["notification"] = string(id)
 		return err
 	})
 	for name, id := range map[string]tandem.ID{

@@ -419,7 +419,8 @@ UPDATE leads SET assignee_id = @member, updated_at = now(), version = version + 
 	if _, err := tx.Exec(ctx, sqlAssign, pgx.StrictNamedArgs{"org": a.Org, "id": lead, "member": member.Ptr()}); err != nil {
 		return l, fmt.Errorf("assign lead: %w", err)
 	}
-	if err := emitLead(ctx, tx, lead, "updated", a.Name+" assigned the lead to "+name, tandem.Change{Field: "assignee", Old: oldName, New: name}); err != nil {
+	if err := emitLead(ctx, tx, lead, "updated", a.Name+" assigned the lead to "+name,
+		tandem.Change{Field: "assignee", Old: oldName, New: name}, tandem.Change{Field: "assignee_id", Old: old.Ptr(), New: member.Ptr()}); err != nil {
 		return l, err
 	}
 	return s.whole(ctx, tx, lead)

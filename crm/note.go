@@ -11,7 +11,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/internal/events"
 	"github.com/tandemhq/tandem/internal/record"
+	"github.com/tandemhq/tandem/internal/richtext"
 )
 
 // Note is what somebody of the team writes down about one lead, contact, account or deal.
@@ -22,7 +24,8 @@ type Note struct {
 	AccountID *tandem.ID  `json:"account_id" db:"account_id"`
 	DealID    *tandem.ID  `json:"deal_id" db:"deal_id"`
 	AuthorID  *tandem.ID  `json:"author_id" db:"author_id" doc:"The member who wrote it; only this member may change its words."`
-	Body      string      `json:"body" db:"body" example:"She **knows** engines." doc:"Markdown of at most 50,000 characters. It is kept as it was written: show it as Markdown without HTML."`
+	Body      string      `json:"body" db:"body" example:"She **knows** engines." doc:"Markdown of at most 50,000 characters. It is kept as it was written; html is for showing."`
+	HTML      string      `json:"html" db:"html" doc:"The body as HTML without anything that could act or load."`
 	Mentions  []tandem.ID `json:"mentions" db:"mentions" nullable:"false" maxItems:"50" doc:"Members who should know of it."`
 	Pinned    bool        `json:"pinned" db:"pinned"`
 	CreatedAt time.Time   `json:"created_at" db:"created_at"`
@@ -32,9 +35,10 @@ type Note struct {
 
 type notes struct{ record.Set[Note] }
 
-// Notes is the set of notes. Who is mentioned stands in the changes of note.created and note.updated.
+// Notes is the set of notes. Each member who is newly mentioned is a fact of its own, note.mentioned.
 var Notes = notes{record.Set[Note]{
 	Noun: "note", Table: "notes",
+	Select: `SELECT id, lead_id, contact_id, account_id, author_id, body, coalesce(html, '') AS html, mentions, pinned, created_at, updated_at, version FROM notes notes`,
 	Fields: []record.Field{
 		{Name: "lead_id", Type: record.ID, Filter: true, Once: true},
 		{Name: "contact_id", Type: record.ID, Filter: true, Once: true},
@@ -100,7 +104,74 @@ func (s notes) Create(ctx context.Context, tx pgx.Tx, n Note) (Note, error) {
 		return n, err
 	}
 	n.AuthorID = a.Member.Ptr()
-	return alsoWriting(s.Set, "author_id").Create(ctx, tx, n)
+	made, err := alsoWriting(s.Set, "author_id").Create(ctx, tx, n)
+	if err != nil {
+		return made, err
+	}
+	if err := s.render(ctx, tx, a.Org, &made); err != nil {
+		return made, err
+	}
+	return made, s.mentioned(ctx, tx, a, nil, &made)
+}
+
+// List returns one page of notes.
+func (s notes) List(ctx context.Context, tx pgx.Tx, q tandem.Query) (tandem.Page[Note], error) {
+	p, err := s.Set.List(ctx, tx, q)
+	for i := range p.Items {
+		p.Items[i].shown()
+	}
+	return p, err
+}
+
+// Get returns one note.
+func (s notes) Get(ctx context.Context, tx pgx.Tx, id tandem.ID) (Note, error) {
+	n, err := s.Set.Get(ctx, tx, id)
+	n.shown()
+	return n, err
+}
+
+// Restore brings an archived note back.
+func (s notes) Restore(ctx context.Context, tx pgx.Tx, id tandem.ID) (Note, error) {
+	n, err := s.Set.Restore(ctx, tx, id)
+	n.shown()
+	return n, err
+}
+
+// shown makes the HTML of a note that is older than its column.
+func (n *Note) shown() {
+	if n.HTML == "" && n.Body != "" {
+		n.HTML = richtext.HTML(n.Body)
+	}
+}
+
+// render keeps the body as HTML: it is read far more often than it is written.
+func (s notes) render(ctx context.Context, tx pgx.Tx, org tandem.ID, n *Note) error {
+	const sqlRender = `UPDATE notes SET html = @html WHERE org_id = @org AND id = @id`
+	n.HTML = richtext.HTML(n.Body)
+	if _, err := tx.Exec(ctx, sqlRender, pgx.StrictNamedArgs{"org": org, "id": n.ID, "html": n.HTML}); err != nil {
+		return fmt.Errorf("render a note: %w", err)
+	}
+	return nil
+}
+
+// mentioned tells of each member whom the note mentions and did not mention before.
+func (s notes) mentioned(ctx context.Context, tx pgx.Tx, a tandem.Actor, before []tandem.ID, n *Note) error {
+	var facts events.Many
+	for _, id := range n.Mentions {
+		if slices.Contains(before, id) {
+			continue
+		}
+		if err := facts.Add(ctx, tandem.Event{
+			Noun: s.Noun, Verb: "mentioned", Record: n.ID, Lead: tandem.Deref(n.LeadID), Category: s.Category, Severity: "info",
+			Description: a.Name + " mentioned a member in a note", Changes: []tandem.Change{{Field: "member_id", New: id}},
+		}); err != nil {
+			return fmt.Errorf("note mentioned: %w", err)
+		}
+	}
+	if err := facts.Flush(ctx, tx); err != nil {
+		return fmt.Errorf("note mentioned: %w", err)
+	}
+	return nil
 }
 
 // Patch changes a note as record.Set does. Its words and its mentions are the author's own: for others that is Forbidden.
@@ -114,7 +185,9 @@ func (s notes) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawM
 		Mentions json.RawMessage `json:"mentions"`
 	}
 	if json.Unmarshal(raw, &asked) != nil || asked.Body == nil && asked.Mentions == nil {
-		return s.Set.Patch(ctx, tx, id, raw, version)
+		n, err := s.Set.Patch(ctx, tx, id, raw, version)
+		n.shown()
+		return n, err
 	}
 	old, err := s.Load(ctx, tx, id, true)
 	if err != nil {
@@ -129,7 +202,16 @@ func (s notes) Patch(ctx context.Context, tx pgx.Tx, id tandem.ID, raw json.RawM
 			return old, err
 		}
 	}
-	return s.Set.Patch(ctx, tx, id, raw, version)
+	n, err := s.Set.Patch(ctx, tx, id, raw, version)
+	if err != nil {
+		return n, err
+	}
+	if n.Body == old.Body {
+		n.shown()
+	} else if err := s.render(ctx, tx, a.Org, &n); err != nil {
+		return n, err
+	}
+	return n, s.mentioned(ctx, tx, a, old.Mentions, &n)
 }
 
 func (s notes) areMembers(ctx context.Context, tx pgx.Tx, org tandem.ID, ids []tandem.ID) error {

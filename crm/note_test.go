@@ -101,3 +101,56 @@ func TestNotesBelongToTheirAuthor(t *testing.T) {
 		})
 	}
 }
+
+// A note is shown as safe HTML, and whoever is newly mentioned is told of once.
+func TestNotesAreShownAndMention(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	contact := h.contact("ada@example.com", "Ada")
+	grace, joan := h.colleague("Grace"), h.colleague("Joan")
+	n, err := add(h, crm.Notes, `{"contact_id":"`+string(contact.ID)+`","body":"**Yes** <script>alert(1)</script>","mentions":["`+string(grace.ID)+`"]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n.Body != "**Yes** <script>alert(1)</script>" || n.HTML != "<p><strong>Yes</strong> alert(1)</p>\n" {
+		t.Errorf("a note %q as HTML: %q", n.Body, n.HTML)
+	}
+	for _, c := range []struct{ body, html string }{
+		{`{"body":"# Plan"}`, "<h1>Plan</h1>\n"},
+		{`{"pinned":true}`, "<h1>Plan</h1>\n"},
+		{`{"mentions":["` + string(grace.ID) + `","` + string(joan.ID) + `"]}`, "<h1>Plan</h1>\n"},
+		{`{"mentions":["` + string(joan.ID) + `"]}`, "<h1>Plan</h1>\n"},
+	} {
+		h.tx(h.human, func(ctx context.Context, tx pgx.Tx) error {
+			got, err := crm.Notes.Patch(ctx, tx, n.ID, []byte(c.body), nil)
+			if got.HTML != c.html {
+				t.Errorf("after %s the HTML is %q", c.body, got.HTML)
+			}
+			return err
+		})
+	}
+	// One that is older than the HTML is shown as well.
+	h.tx(h.sys, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "UPDATE notes SET html = NULL WHERE id = $1", n.ID)
+		return err
+	})
+	h.tx(h.human, func(ctx context.Context, tx pgx.Tx) error {
+		one, err := crm.Notes.Get(ctx, tx, n.ID)
+		if err != nil {
+			return err
+		}
+		p, err := crm.Notes.List(ctx, tx, tandem.Query{})
+		if one.HTML != "<h1>Plan</h1>\n" || len(p.Items) != 1 || p.Items[0].HTML != one.HTML {
+			t.Errorf("an old note as HTML: %q, %+v", one.HTML, p.Items)
+		}
+		return err
+	})
+	for _, m := range []struct {
+		id   tandem.ID
+		want int
+	}{{grace.ID, 1}, {joan.ID, 1}, {h.sam.ID, 0}} {
+		if got := h.count("SELECT count(*) FROM events WHERE noun = 'note' AND verb = 'mentioned' AND record_id = $1 AND changes->0->>'new' = $2", n.ID, m.id); got != m.want {
+			t.Errorf("%s was mentioned %d times, want %d", m.id, got, m.want)
+		}
+	}
+}

@@ -25,6 +25,9 @@ CALL tandem_protect('notifications');
 -- The day of the month on which a monthly task is due where the month has it, while that is not the day of due_at.
 ALTER TABLE tasks ADD COLUMN anchor_day smallint CHECK (anchor_day BETWEEN 1 AND 31);
 
+-- A note's body as safe HTML, made when the note is written; NULL on notes that are older.
+ALTER TABLE notes ADD COLUMN html text;
+
 -- Contacts without an account, by the domain that they write from. It is a column, since an index on an expression cannot be used
 -- under row-level security: the server takes no function of ours or its own for harmless.
 ALTER TABLE contacts ADD COLUMN email_domain text GENERATED ALWAYS AS (split_part(email, '@', 2)) STORED;

@@ -26,6 +26,7 @@ import (
 	"github.com/tandemhq/tandem/internal/egress"
 	"github.com/tandemhq/tandem/internal/events"
 	"github.com/tandemhq/tandem/internal/timers"
+	"github.com/tandemhq/tandem/team"
 	"github.com/tandemhq/tandem/web"
 )
 
@@ -60,7 +61,7 @@ func (h *Hub) assemble() (err error) {
 	h.indexer = indexer.Subscription()
 	h.Drain = &events.Drain{
 		DB: h.work, Publish: h.Bus.Publish, State: h.Bus.State, Logger: c.Logger,
-		Consumers: []events.Subscription{h.Runner.Subscription(), h.indexer, h.courier},
+		Consumers: []events.Subscription{h.Runner.Subscription(), h.indexer, h.courier, team.Notifier()},
 	}
 	return nil
 }
@@ -78,8 +79,12 @@ func (h *Hub) startRoles(context.Context) error {
 	relay.run("batcher", h.Batcher.Run)
 	relay.run("memory", giveBack)
 	consume := func(cr *crew, s events.Subscription) {
-		handle := h.counted(s.Name, s.Handle)
-		s.Handle = func(ctx context.Context, f events.Fact) error { return handle(here.In(ctx), f) }
+		if s.Apply != nil {
+			s.Apply = h.countedApply(s.Name, s.Apply)
+		} else {
+			handle := h.counted(s.Name, s.Handle)
+			s.Handle = func(ctx context.Context, f events.Fact) error { return handle(here.In(ctx), f) }
+		}
 		cr.run(s.Name, func(ctx context.Context) error { return events.Consume(ctx, h.work, h.Bus, s) })
 		cr.run(s.Name+" again", func(ctx context.Context) error { return h.redeliver(ctx, s) })
 	}
@@ -90,6 +95,7 @@ func (h *Hub) startRoles(context.Context) error {
 		runner := &timers.Runner{DB: h.work, Handlers: handlers, Logger: c.Logger}
 		turns.run("timers", runner.Run)
 		consume(turns, h.indexer)
+		consume(turns, team.Notifier())
 	}
 	if c.has(RoleAgents) {
 		turns.run("turn watch", func(ctx context.Context) error { return h.Runner.Watch(ctx, h.Bus.Listen) })

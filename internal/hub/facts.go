@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tandemhq/tandem/internal/events"
@@ -21,6 +22,20 @@ func (h *Hub) counted(consumer string, handle func(context.Context, events.Fact)
 	done, failed := h.facts.WithLabelValues(consumer, "done"), h.facts.WithLabelValues(consumer, "failed")
 	return func(ctx context.Context, f events.Fact) error {
 		err := handle(ctx, f)
+		if err != nil {
+			failed.Inc()
+		} else {
+			done.Inc()
+		}
+		return err
+	}
+}
+
+// countedApply is counted for a consumer whose effect is in the transaction that remembers the fact.
+func (h *Hub) countedApply(consumer string, apply func(context.Context, pgx.Tx, events.Fact) error) func(context.Context, pgx.Tx, events.Fact) error {
+	done, failed := h.facts.WithLabelValues(consumer, "done"), h.facts.WithLabelValues(consumer, "failed")
+	return func(ctx context.Context, tx pgx.Tx, f events.Fact) error {
+		err := apply(ctx, tx, f)
 		if err != nil {
 			failed.Inc()
 		} else {

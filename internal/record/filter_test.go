@@ -137,7 +137,7 @@ func TestConditions(t *testing.T) {
 		{one("due_at", "null", "true"), func(w widget) bool { return w.DueAt == nil }},
 		{one("due_at", "lte", "2026-01-05T00:00:00Z"), func(w widget) bool { return w.DueAt != nil && !w.DueAt.After(day) }},
 		{one("id", "", "x"), nil},
-		{one("id", "in", string(all[3].ID) + "," + string(all[70].ID)), func(w widget) bool { return w.ID == all[3].ID || w.ID == all[70].ID }},
+		{one("id", "in", string(all[3].ID)+","+string(all[70].ID)), func(w widget) bool { return w.ID == all[3].ID || w.ID == all[70].ID }},
 		{
 			tandem.Where{Or: []tandem.Where{one("rank", "gt", "1"), {And: []tandem.Where{one("kind", "", "odd"), one("due_at", "gt", "2026-01-05T00:00:00Z")}}}},
 			func(w widget) bool { return w.Rank > 1 || w.Kind == "odd" && w.DueAt != nil && w.DueAt.After(day) },
