@@ -75,7 +75,14 @@ var bodies = map[string]string{
 	"get-leads-id-qualification":       ``,
 	"get-leads-id-activities":          ``,
 	"put-leads-id-qualification-field": `{"value":"a stranger's value","confidence":1,"message_id":"FOREIGN"}`,
-	"post-inbound-lead":                `{"title":"t","message":"m","board":"FOREIGN","contact":{"email":"x@example.com"}}`,
+	"post-documents":                   `{"a":"stranger's file"}`,
+	"post-documents-id-versions":       `{"a":"stranger's file"}`,
+	"get-documents-id-versions":        ``,
+	"get-documents-id-content":         ``,
+
+	"get-documents-id-versions-n-content": ``,
+
+	"post-inbound-lead": `{"title":"t","message":"m","board":"FOREIGN","contact":{"email":"x@example.com"}}`,
 }
 
 // queries has the query of operations that need one, with every filter aimed at a foreign id.
@@ -86,6 +93,8 @@ var queries = map[string]string{
 	"get-runs":             "?conversation_id=FOREIGN&member_id=FOREIGN",
 	"get-knowledge-search": "?q=victimmark",
 	"get-contacts":         "?search=victimmark",
+	"post-documents":       "?name=mine.json&lead_id=FOREIGN",
+	"get-documents":        "?filter[lead_id]=FOREIGN&filter[owner_id]=FOREIGN",
 }
 
 const victimMark = "victimmark"
@@ -199,7 +208,10 @@ func furnish(t *testing.T, h *tandemtest.Hub, o tandemtest.Org) []tandem.ID {
 	h.Want(http.StatusCreated, http.MethodPost, "/api/v1/conversations/"+string(lead.Conversation.ID)+"/handoff", o.Key,
 		`{"reason":"policy","packet":{"summary":"`+victimMark+` summary"}}`).Into(t, &handoff)
 	h.Want(http.StatusCreated, http.MethodPost, "/api/v1/knowledge", o.Key, `{"title":"`+victimMark+`","body":"`+victimMark+` knows this"}`).Into(t, &doc)
-	ids = append(ids, handoff.ID, doc.ID)
+	var file struct{ ID tandem.ID }
+	h.Want(http.StatusCreated, http.MethodPost, "/api/v1/documents?name="+victimMark+".txt&lead_id="+string(lead.Lead.ID), o.Key, victimMark+" content",
+		"Content-Type", "text/plain").Into(t, &file)
+	ids = append(ids, handoff.ID, doc.ID, file.ID)
 	run := tandem.NewID()
 	h.In(o.ID, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `INSERT INTO runs (org_id, id, conversation_id, member_id, trigger_seq, state, fence, chain_id, error, ended_at)

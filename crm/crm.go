@@ -24,6 +24,7 @@ var All = []Resource{
 	resource(LeadSources),
 	resource(Tags),
 	resource[SavedView](SavedViews),
+	uploaded[Document](Documents),
 }
 
 // Money is an amount in the currency's minor unit: 3800000 EUR is 38,000.00 euros.

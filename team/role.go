@@ -11,6 +11,7 @@ var records = []string{
 	"account",
 	"call",
 	"contact",
+	"document",
 	"lead",
 	"lead_source",
 	"note",
