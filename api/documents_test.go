@@ -297,6 +297,9 @@ func TestUploadsAtOnce(t *testing.T) {
 			r, w := io.Pipe()
 			held = append(held, w)
 			go func() { done <- pour(t, h, o, path+accounts[i], r, plain) }()
+			if _, err := w.Write([]byte("wo")); err != nil {
+				t.Fatal(err)
+			}
 		}
 		h.Eventually(20*time.Second, "the organization's uploads are all taken", func() bool { return full(i) })
 		if i == 0 && full(1) {
@@ -308,7 +311,7 @@ func TestUploadsAtOnce(t *testing.T) {
 	}
 	for _, w := range held {
 		go func() {
-			_, _ = w.Write([]byte("words"))
+			_, _ = w.Write([]byte("rds"))
 			w.Close()
 		}()
 	}

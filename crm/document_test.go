@@ -104,7 +104,7 @@ func TestPrivateDocuments(t *testing.T) {
 	}
 	said := h.said(d.ID)
 	if strings.Contains(said, "alar") || !strings.Contains(said, "contract") {
-		t.Errorf("the facts of a private document say %s, %v", said, err)
+		t.Errorf("the facts of a private document say %s", said)
 	}
 	if err := patch(ann, `{"access":"team"}`); err != nil || !sees(lee) {
 		t.Errorf("shared by an admin: %v, seen %v", err, sees(lee))
@@ -114,7 +114,7 @@ func TestPrivateDocuments(t *testing.T) {
 		t.Error(err)
 	}
 	if said = h.said(d.ID); !strings.Contains(said, "of the document Everybody's salaries") {
-		t.Errorf("the facts of a shared document say %s, %v", said, err)
+		t.Errorf("the facts of a shared document say %s", said)
 	}
 }
 

@@ -41,6 +41,9 @@ func (h *Hub) assemble() (err error) {
 	if h.Fanout, err = events.NewFanout(h.Bus.Listen); err != nil {
 		return err
 	}
+	if c.BlobURL == "" && len(c.Roles) < len(AllRoles) && (c.has(RoleAPI) || c.has(RoleJobs)) {
+		h.log.Warn("files are kept in a directory of this process alone; name a place that all processes share with --blob-url", "files", h.Blobs)
+	}
 	h.facts = newFacts()
 	h.Embedder = llm.HashedNgrams{}
 	h.Batcher = inbox.NewBatcher(h.intake, inbox.BatchOptions{Logger: c.Logger, Fault: c.Fault})
