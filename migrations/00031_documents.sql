@@ -24,7 +24,7 @@ CREATE TABLE documents (
     archived_at     timestamptz,
     version         bigint      NOT NULL DEFAULT 1,
     PRIMARY KEY (org_id, id),
-    CHECK (num_nonnulls(lead_id, contact_id, account_id) = 1),
+    CONSTRAINT documents_related CHECK (num_nonnulls(lead_id, contact_id, account_id) = 1),
     CHECK (access = 'team' OR owner_id IS NOT NULL),
     FOREIGN KEY (org_id, lead_id) REFERENCES leads (org_id, id),
     FOREIGN KEY (org_id, contact_id) REFERENCES contacts (org_id, id),
