@@ -23,7 +23,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
 COPY --from=build /tandem /usr/local/bin/tandem
 COPY LICENSE /usr/share/doc/tandem/LICENSE
 USER tandem
-# Keys live here; the database and the bus are outside.
+# Keys and files live here; the database and the bus are outside.
 VOLUME /data
 ENV TANDEM_DATA=/data TANDEM_HTTP=0.0.0.0:8080 TANDEM_LOG_FORMAT=json
 EXPOSE 8080

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"github.com/tandemhq/tandem/agents/llm"
 	"github.com/tandemhq/tandem/channels"
 	"github.com/tandemhq/tandem/inbox"
+	"github.com/tandemhq/tandem/internal/blob"
 	"github.com/tandemhq/tandem/internal/events"
 	"github.com/tandemhq/tandem/internal/pg"
 )
@@ -39,6 +41,7 @@ type Options struct {
 	Switchboard *inbox.Switchboard
 	Embedder    llm.Embedder
 	Fanout      *events.Fanout
+	Blobs       blob.Store // the contents of files
 
 	// Deliver takes an inbound message durably: the batcher.
 	Deliver func(ctx context.Context, in channels.Inbound) (channels.Accepted, error)
@@ -63,8 +66,11 @@ type Options struct {
 	// them is X-Forwarded-For believed; nobody else can choose the address that limits count.
 	TrustedProxies []netip.Prefix
 
-	InboundPerMinute int // inbound leads an API key may post, a sixth of them at once; 0 means 6,000
-	Logger           *slog.Logger
+	InboundPerMinute int   // inbound leads an API key may post, a sixth of them at once; 0 means 6,000
+	MaxUpload        int64 // bytes of a file; 0 means 25 MB
+	// UploadGrace is how long an upload may take besides what its size needs; 0 means 30 s.
+	UploadGrace time.Duration
+	Logger      *slog.Logger
 }
 
 type server struct {
@@ -75,12 +81,13 @@ type server struct {
 	metrics *metrics
 	inbound *limiter
 	facts   *facts
+	uploads *slots
 }
 
 // New builds the handler. It only reads o; starting and stopping what o holds is the caller's work.
 func New(o Options) (http.Handler, error) {
 	installProblems()
-	s := &server{Options: o, log: o.Logger, metrics: newMetrics(o)}
+	s := &server{Options: o, log: o.Logger, metrics: newMetrics(o), uploads: &slots{of: map[tandem.ID]int{}}}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -88,6 +95,12 @@ func New(o Options) (http.Handler, error) {
 		o.InboundPerMinute = 6000
 	}
 	s.inbound = newLimiter(float64(o.InboundPerMinute)/60, max(o.InboundPerMinute/6, min(o.InboundPerMinute, 60)), 10_000)
+	if s.MaxUpload <= 0 {
+		s.MaxUpload = defaultMaxUpload
+	}
+	if s.UploadGrace <= 0 {
+		s.UploadGrace = uploadGrace
+	}
 
 	s.facts = newFacts(s)
 
@@ -159,12 +172,22 @@ func humaConfig() huma.Config {
 	c.Info.Description = "One hub where people and AI agents work the same conversations and the same leads as one team."
 	c.Info.License = &huma.License{Name: "AGPL-3.0-or-later", Identifier: "AGPL-3.0-or-later"}
 	c.Servers = []*huma.Server{{URL: "/"}}
+	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"session": {Type: "apiKey", In: "cookie", Name: cookieName, Description: "Set by POST /api/v1/auth/login."},
 		"key":     {Type: "apiKey", In: "header", Name: "X-API-Key"},
 		"bearer":  {Type: "http", Scheme: "bearer", Description: "An API key."},
 	}
 	return c
+}
+
+// schemaName is the type's name; two packages have documents, and those of knowledge say so.
+func schemaName(t reflect.Type, hint string) string {
+	name := huma.DefaultSchemaNamer(t, hint)
+	if strings.Contains(t.PkgPath()+"."+t.Name(), "/agents.Document") {
+		return strings.Replace(name, "Document", "KnowledgeDocument", 1)
+	}
+	return name
 }
 
 // routes lists every typed endpoint, a file of this package each.
@@ -176,6 +199,7 @@ func (s *server) routes() {
 	s.recordRoutes()
 	s.accountRoutes()
 	s.contactRoutes()
+	s.documentRoutes()
 	s.leadRoutes()
 	s.dealRoutes()
 	s.activityRoutes()

@@ -174,10 +174,12 @@ func (s *server) records(r crm.Resource) {
 				return err
 			})
 		})
-	handleAs(s, route{method: http.MethodPost, path: r.Path, permission: may("write"), summary: "Add a " + r.Word, status: http.StatusCreated}, item, s.writable(r, true),
-		func(ctx context.Context, in *recordInput) (*recordOutput, error) {
-			return s.keep(ctx, in, func(ctx context.Context, tx pgx.Tx) (any, error) { return r.Create(ctx, tx, in.RawBody) })
-		})
+	if r.Create != nil {
+		handleAs(s, route{method: http.MethodPost, path: r.Path, permission: may("write"), summary: "Add a " + r.Word, status: http.StatusCreated}, item, s.writable(r, true),
+			func(ctx context.Context, in *recordInput) (*recordOutput, error) {
+				return s.keep(ctx, in, func(ctx context.Context, tx pgx.Tx) (any, error) { return r.Create(ctx, tx, in.RawBody) })
+			})
+	}
 	handleAs(s, route{method: http.MethodPatch, path: one, permission: may("write"), summary: "Change a " + r.Word}, item, s.writable(r, false),
 		func(ctx context.Context, in *patchInput) (*recordOutput, error) {
 			version, err := ifMatch(in.IfMatch)

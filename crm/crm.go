@@ -28,6 +28,7 @@ var All = []Resource{
 	resource(Tags),
 	resource[SavedView](SavedViews),
 	resource[CustomField](CustomFields),
+	uploaded[Document](Documents),
 }
 
 // Money is an amount in the currency's minor unit: 3800000 EUR is 38,000.00 euros.

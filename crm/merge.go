@@ -27,7 +27,7 @@ type Merge struct {
 
 // MovesWithContact are the tables whose rows go over with their contact by their contact_id alone. A new table that names a
 // contact is listed here or handled in Merge and Split; a test looks for one that is forgotten.
-var MovesWithContact = []string{"notes", "tasks", "calls", "deals"}
+var MovesWithContact = []string{"notes", "tasks", "calls", "deals", "documents"}
 
 // moved is exactly what a merge did, as contact_merges keeps it.
 type moved struct {

@@ -84,6 +84,13 @@ func resource[T any](s verbs[T]) Resource {
 	return r
 }
 
+// uploaded is resource for records that come with a file: they are made by an upload, which is a route of its own.
+func uploaded[T any](s verbs[T]) Resource {
+	r := resource(s)
+	r.Create = nil
+	return r
+}
+
 // Shows reports whether the records have a field of this name.
 func (r Resource) Shows(field string) bool {
 	return slices.ContainsFunc(reflect.VisibleFields(r.Row), func(f reflect.StructField) bool {

@@ -14,10 +14,11 @@ import (
 
 // attached are the records that are about others, with the table of each: their facts are on the timelines of those.
 var attached = map[string]string{
-	"note": "notes",
-	"task": "tasks",
-	"call": "calls",
-	"deal": "deals",
+	"note":     "notes",
+	"task":     "tasks",
+	"call":     "calls",
+	"deal":     "deals",
+	"document": "documents",
 }
 
 // timelines are the nouns whose records have a composed timeline; a lead's is in the log as it is (events.ForLead).

@@ -14,6 +14,7 @@ var records = []string{
 	"contact",
 	"custom_field",
 	"deal",
+	"document",
 	"lead",
 	"lead_source",
 	"note",

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/bus"
+	"github.com/tandemhq/tandem/internal/blob"
 	"github.com/tandemhq/tandem/internal/pg"
 	"github.com/tandemhq/tandem/internal/pg/local"
 )
@@ -39,7 +40,7 @@ const (
 func (c doctorCmd) Run(ctx context.Context, std stdio) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	checks := []func(context.Context) finding{c.configuration, c.disk, c.clock, c.address, c.database, c.bus}
+	checks := []func(context.Context) finding{c.configuration, c.disk, c.clock, c.address, c.database, c.bus, c.files}
 	bad := 0
 	for _, check := range checks {
 		f := check(ctx)
@@ -191,4 +192,31 @@ func (c doctorCmd) bus(ctx context.Context) finding {
 		return finding{"bus", explain(err), "check --nats-url, and that the server runs with JetStream (nats-server -js)"}
 	}
 	return finding{name: "bus", saw: saw}
+}
+
+// files stores a few bytes and removes them again. A directory that Tandem would make is left to be made.
+func (c doctorCmd) files(ctx context.Context) finding {
+	conf, err := c.config(io.Discard)
+	if err == nil {
+		err = conf.Check()
+	}
+	if err != nil {
+		return finding{name: "files", saw: "not looked at: the configuration cannot be used"}
+	}
+	if dir := filepath.Join(c.Data, "blobs"); c.BlobURL == "" {
+		if _, err := os.Stat(dir); os.IsNotExist(err) {
+			return finding{name: "files", saw: "will be kept in " + dir}
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, doctorWait)
+	defer cancel()
+	store, err := conf.Blobs()
+	if err == nil {
+		defer store.Close()
+		err = blob.Check(ctx, store)
+	}
+	if err != nil {
+		return finding{"files", explain(err), "check --blob-url, its keys and that the bucket is there, or the directory's owner and room"}
+	}
+	return finding{name: "files", saw: "kept in " + store.String()}
 }

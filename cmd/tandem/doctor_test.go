@@ -58,7 +58,7 @@ func TestDoctorFindsNothingWrong(t *testing.T) {
 			if code != 0 {
 				t.Errorf("exit code %d", code)
 			}
-			for _, check := range []string{"configuration", "disk", "clock", "address", "database", "bus"} {
+			for _, check := range []string{"configuration", "disk", "clock", "address", "database", "bus", "files"} {
 				if !strings.HasPrefix(found[check], "ok") {
 					t.Errorf("%s: %q", check, found[check])
 				}
@@ -97,6 +97,7 @@ func TestDoctorNamesWhatToMend(t *testing.T) {
 		"pgvector":      {nil, []string{"--database-url", bare(local.App)}, "database", []string{"pgvector", "postgres-init.sql"}},
 		"superuser":     {nil, []string{"--database-url", bare(local.Super)}, "database", []string{"bypasses row-level security"}},
 		"schema":        {nil, []string{"--database-url", database(t, "doctor_unmigrated", false)(local.App)}, "database", []string{"version 0", "tandem migrate"}},
+		"files":         {[]string{"TANDEM_BLOB_ACCESS_KEY=a", "TANDEM_BLOB_SECRET_KEY=b"}, []string{"--blob-url", "s3://files?endpoint=http://127.0.0.1:1"}, "files", []string{"cannot be reached", "--blob-url"}},
 		"NATS":          {nil, []string{"--nats-url", "nats://127.0.0.1:1"}, "bus", []string{"NATS", "nats-server -js"}},
 	} {
 		t.Run(name, func(t *testing.T) {

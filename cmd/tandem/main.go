@@ -50,6 +50,10 @@ type place struct {
 	Inbound     int           `name:"inbound-per-minute" help:"Leads that one API key may post in a minute; 0 means 6000." env:"TANDEM_INBOUND_PER_MINUTE"`
 	Lease       time.Duration `help:"How long an AI member's turn may go without a sign of life before another process takes it over." default:"30s" env:"TANDEM_LEASE"`
 	SendTimeout time.Duration `name:"send-timeout" help:"How long one attempt to send a message may take before its outcome counts as unclear." default:"10s" env:"TANDEM_SEND_TIMEOUT"`
+	BlobURL     string        `name:"blob-url" help:"Where the contents of files are kept: s3://bucket?endpoint=https://host&region=name, or file:///directory; empty keeps them in the data directory." env:"TANDEM_BLOB_URL"`
+	BlobAccess  string        `name:"blob-access-key" hidden:"" env:"TANDEM_BLOB_ACCESS_KEY"`
+	BlobSecret  string        `name:"blob-secret-key" hidden:"" env:"TANDEM_BLOB_SECRET_KEY"`
+	MaxUpload   int64         `name:"max-upload" help:"Megabytes that an uploaded file may have." default:"25" env:"TANDEM_MAX_UPLOAD"`
 	LogLevel    string        `name:"log-level" help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error" env:"TANDEM_LOG_LEVEL"`
 	LogFormat   string        `name:"log-format" help:"text or json." default:"text" enum:"text,json" env:"TANDEM_LOG_FORMAT"`
 }
@@ -60,10 +64,17 @@ const minLease = 300 * time.Millisecond
 // minSend is the shortest time in which a receiver can be expected to answer.
 const minSend = 500 * time.Millisecond
 
+// maxUpload in megabytes: what a slow sender can still hand in within an hour.
+const maxUpload = 200
+
 func (p place) config(errw io.Writer) (hub.Config, error) {
 	c := hub.Config{
 		Data: p.Data, HTTP: p.HTTP, DatabaseURL: p.DatabaseURL, MigrateURL: p.MigrateURL, NATSURL: p.NATSURL,
 		Replicas: p.Replicas, MasterKey: p.MasterKey, InboundPerMinute: p.Inbound, Lease: p.Lease, SendTimeout: p.SendTimeout, Logger: p.logger(errw),
+		BlobURL: p.BlobURL, BlobAccessKey: p.BlobAccess, BlobSecretKey: p.BlobSecret, MaxUpload: p.MaxUpload << 20,
+	}
+	if p.MaxUpload < 1 || p.MaxUpload > maxUpload {
+		return c, tandem.Errorf(tandem.Invalid, "--max-upload must be between 1 and %d MB.", maxUpload)
 	}
 	if p.Inbound < 0 {
 		return c, tandem.Errorf(tandem.Invalid, "--inbound-per-minute must not be negative.")

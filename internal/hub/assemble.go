@@ -23,6 +23,7 @@ import (
 	"github.com/tandemhq/tandem/channels/webhook"
 	"github.com/tandemhq/tandem/crm"
 	"github.com/tandemhq/tandem/inbox"
+	"github.com/tandemhq/tandem/internal/blob/loose"
 	"github.com/tandemhq/tandem/internal/egress"
 	"github.com/tandemhq/tandem/internal/events"
 	"github.com/tandemhq/tandem/internal/timers"
@@ -40,6 +41,9 @@ func (h *Hub) assemble() (err error) {
 	c := h.Config
 	if h.Fanout, err = events.NewFanout(h.Bus.Listen); err != nil {
 		return err
+	}
+	if c.BlobURL == "" && len(c.Roles) < len(AllRoles) && (c.has(RoleAPI) || c.has(RoleJobs)) {
+		h.log.Warn("files are kept in a directory of this process alone; name a place that all processes share with --blob-url", "files", h.Blobs)
 	}
 	h.facts = newFacts()
 	h.Embedder = llm.HashedNgrams{}
@@ -94,6 +98,8 @@ func (h *Hub) startRoles(context.Context) error {
 		maps.Copy(handlers, crm.Timers())
 		runner := &timers.Runner{DB: h.work, Handlers: handlers, Logger: c.Logger}
 		turns.run("timers", runner.Run)
+		sweeper := &loose.Sweeper{DB: h.work, Store: h.Blobs, Logger: c.Logger}
+		turns.run("file sweeper", sweeper.Run)
 		consume(turns, h.indexer)
 		consume(turns, team.Notifier())
 	}
@@ -117,9 +123,9 @@ const headerTimeout = 10 * time.Second
 // each of their frames has a deadline of its own.
 func (h *Hub) serve() error {
 	handler, err := api.New(api.Options{
-		DB: h.DB, Inbox: h.Inbox, Switchboard: h.Switchboard, Embedder: h.Embedder, Fanout: h.Fanout, Deliver: h.Batcher.Deliver, Room: h.Batcher.Room,
+		DB: h.DB, Inbox: h.Inbox, Switchboard: h.Switchboard, Embedder: h.Embedder, Fanout: h.Fanout, Blobs: h.Blobs, Deliver: h.Batcher.Deliver, Room: h.Batcher.Room,
 		Signal: h.Bus.Signal, Backlog: h.Drain.Backlog, Waiting: h.Batcher.Backlog, Checks: h.checks(), Web: web.Handler(), Widget: widget(web.Handler()), Demo: h.Config.Demo,
-		TrustedProxies: h.Config.TrustedProxies, InboundPerMinute: h.Config.InboundPerMinute, Collectors: []prometheus.Collector{h.facts}, Logger: h.log,
+		TrustedProxies: h.Config.TrustedProxies, InboundPerMinute: h.Config.InboundPerMinute, MaxUpload: h.Config.MaxUpload, UploadGrace: h.Config.UploadGrace, Collectors: []prometheus.Collector{h.facts}, Logger: h.log,
 	})
 	if err != nil {
 		return err

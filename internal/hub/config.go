@@ -15,6 +15,7 @@ import (
 	"github.com/tandemhq/tandem"
 	"github.com/tandemhq/tandem/bus"
 	"github.com/tandemhq/tandem/inbox"
+	"github.com/tandemhq/tandem/internal/blob"
 	"github.com/tandemhq/tandem/internal/egress"
 )
 
@@ -64,6 +65,15 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 	// InboundPerMinute bounds leads per API key; 0 means 6,000.
 	InboundPerMinute int
+	// BlobURL is where the contents of files are kept, such as s3://bucket?endpoint=https://host&region=name or
+	// file:///directory; empty keeps them under Data. Several processes need one that they share.
+	BlobURL string
+	// BlobAccessKey and BlobSecretKey open an S3-compatible store.
+	BlobAccessKey, BlobSecretKey string
+	// MaxUpload bounds a file, in bytes; 0 means 25 MB.
+	MaxUpload int64
+	// UploadGrace is how long an upload may take besides what its size needs; 0 means 30 s.
+	UploadGrace time.Duration
 	// Unsafe accepts a database that does not flush to disk, and makes the private one so. Only tests set it.
 	Unsafe bool
 	// Lease is how long an AI member's turn may go without a heartbeat; 0 means 30 s.
@@ -119,6 +129,12 @@ func (c *Config) complete() error {
 	if c.MigrateURL != "" && c.DatabaseURL == "" {
 		return tandem.Errorf(tandem.Invalid, "--migrate-url needs --database-url; the private database is migrated by itself.")
 	}
+	if err := c.blobs().Check(); err != nil {
+		return err
+	}
+	if c.MaxUpload < 0 {
+		return tandem.Errorf(tandem.Invalid, "--max-upload must not be negative.")
+	}
 	if c.SendTimeout == 0 {
 		c.SendTimeout = defaultSendTimeout
 	}
@@ -127,6 +143,14 @@ func (c *Config) complete() error {
 	}
 	return nil
 }
+
+// blobs are the options of the file store.
+func (c *Config) blobs() blob.Options {
+	return blob.Options{Dir: filepath.Join(c.Data, "blobs"), URL: c.BlobURL, AccessKey: c.BlobAccessKey, SecretKey: c.BlobSecretKey}
+}
+
+// Blobs opens the file store.
+func (c Config) Blobs() (blob.Store, error) { return blob.New(c.blobs()) }
 
 func (c *Config) has(r Role) bool { return slices.Contains(c.Roles, r) }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/tandemhq/tandem/agents/llm"
 	"github.com/tandemhq/tandem/bus"
 	"github.com/tandemhq/tandem/inbox"
+	"github.com/tandemhq/tandem/internal/blob"
 	"github.com/tandemhq/tandem/internal/egress"
 	"github.com/tandemhq/tandem/internal/events"
 	"github.com/tandemhq/tandem/internal/pg"
@@ -45,6 +46,7 @@ type Hub struct {
 	Embedder    llm.Embedder
 	Runner      *agents.Runner
 	Drain       *events.Drain
+	Blobs       blob.Store
 
 	intake   *pg.DB // of the batcher alone
 	work     *pg.DB // of whatever nobody waits for: turns, sends, the drain, timers
@@ -92,6 +94,9 @@ func Start(ctx context.Context, c Config) (_ *Hub, err error) {
 		c.OnListen(h.listener.Addr(), &h.Config)
 	}
 	if h.Sealer, err = h.openKeys(); err != nil {
+		return nil, err
+	}
+	if h.Blobs, err = h.Config.Blobs(); err != nil {
 		return nil, err
 	}
 	if err := h.openDatabase(ctx); err != nil {
@@ -274,6 +279,9 @@ func (h *Hub) stop(ctx context.Context) error {
 	}
 	if h.cluster != nil {
 		errs = append(errs, h.cluster.stop(ctx))
+	}
+	if h.Blobs != nil {
+		errs = append(errs, h.Blobs.Close())
 	}
 	if h.lock != nil {
 		// Closing alone would not be enough: a child that is just being forked shares the lock until its exec.

@@ -24,6 +24,7 @@ var withoutPolicy = map[string]string{
 	"outbox":           "ids: the drain reads it across organizations",
 	"processed":        "ids: what each consumer has applied",
 	"timers":           "ids: the timer runner reads it across organizations",
+	"loose_blobs":      "ids: the sweeper of the file store reads it across organizations",
 	"goose_db_version": "which migrations are applied",
 }
 

@@ -174,7 +174,7 @@ func (db *DB) Read(ctx context.Context, fn TxFunc) error {
 }
 
 // Global runs fn in a transaction that belongs to no organization: it sees only the tables
-// without row-level security (users, doors, outbox, processed, timers).
+// without row-level security (users, doors, outbox, processed, timers, loose_blobs).
 func (db *DB) Global(ctx context.Context, fn TxFunc) error {
 	return db.run(ctx, pgx.TxOptions{}, "", fn)
 }

@@ -115,6 +115,9 @@ var goals = []Goal{
 	{"SEC-2", "every table under forced row-level security or on a reviewed list; a stranger reads and writes 0 rows", []Test{
 		in("internal/pg", `^TestEveryTableIsProtected$|^TestForeignKeysCarryTheOrganization$|^TestNothingLooksPastRowLevelSecurity$|^TestForeignOrganizationSeesNothing$`),
 	}},
+	{"SEC-8", "200 hostile file names: 0 escapes; files that are not what they say, programs and scripts refused; archives never opened; nothing kept of what is refused or does not fit", []Test{
+		in("api", `^TestHostileFiles$|^TestUploadsAreBounded$|^TestUploadToAFullDisk$`), in("internal/blob", `^TestLinksLeadNowhere$|^TestFiles$|^TestBucket$`), asRoot(in("internal/blob", `^TestFullDisk$`)),
+	}},
 	{"SEC-16", "1,000 random edits, removals and reorders of the audit log: all found", []Test{
 		in("internal/events", `^TestEveryTamperShows$|^TestChainShowsEveryEdit$|^TestTheLogIsOnlyAppended$`),
 	}},
