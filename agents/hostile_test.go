@@ -39,6 +39,7 @@ func (o *owned) foreign(t *testing.T, conn *pgx.Conn) map[string]string {
 		"qualifications": "x.lead_id = ANY(@lead)",
 		"notes":          "x.lead_id = ANY(@lead)",
 		"tasks":          "x.lead_id = ANY(@lead)",
+		"stage_history":  "x.noun = 'lead' AND x.record_id = ANY(@lead)",
 		"messages":       "x.conversation_id = ANY(@conv)",
 		"handoffs":       "x.conversation_id = ANY(@conv)",
 		"runs":           "x.conversation_id = ANY(@conv)",

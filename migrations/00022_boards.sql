@@ -47,27 +47,3 @@ FROM boards b CROSS JOIN (VALUES
 WHERE b.kind = 'deal' AND NOT EXISTS (SELECT FROM stages x WHERE x.org_id = b.org_id AND x.board_id = b.id);
 ALTER TABLE boards FORCE ROW LEVEL SECURITY;
 ALTER TABLE stages FORCE ROW LEVEL SECURITY;
-
--- A lead opens on a board for leads, and neither on a board nor on a stage that is archived. Both rows are held against their
--- being archived from here on instead of from the lead's foreign keys on, which lock the same rows: the statement is the same,
--- with the same plan. The rest of tandem_intake stays as it is.
--- +goose StatementBegin
-DO $$
-DECLARE
-    was text := pg_get_functiondef('tandem_intake'::regproc);
-    now text := replace(replace(replace(was,
-        $was$AND s.kind = 'open' ORDER BY s.position LIMIT 1) s ON true$was$,
-        $now$AND s.kind = 'open' AND s.archived_at IS NULL ORDER BY s.position LIMIT 1 FOR KEY SHARE) s ON true$now$),
-        $was$WHERE b.org_id = org AND CASE$was$,
-        $now$WHERE b.org_id = org AND b.kind = 'lead' AND b.archived_at IS NULL AND CASE$now$),
-        $was$ORDER BY b.id LIMIT 1;
-        IF NOT FOUND OR$was$,
-        $now$ORDER BY b.id LIMIT 1 FOR KEY SHARE OF b;
-        IF NOT FOUND OR$now$);
-BEGIN
-    IF length(now) - length(was) <> length(' AND s.archived_at IS NULL FOR KEY SHARE AND b.kind = ''lead'' AND b.archived_at IS NULL FOR KEY SHARE OF b') THEN
-        RAISE EXCEPTION 'tandem_intake is not the function that this migration knows';
-    END IF;
-    EXECUTE now;
-END $$;
--- +goose StatementEnd

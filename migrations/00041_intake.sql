@@ -1,6 +1,7 @@
 -- tandem_intake once more, whole (migrations/00007_intake.sql says what it does). An address goes on in its own threads after
 -- its contact became a part of another (00028); what is for a thread that was merged is left to the slow path (00037), which
--- knows where the thread goes on; and a conversation that is open is not locked before it is written.
+-- knows where the thread goes on; a lead opens on a board and a stage that are not archived (00022); and a conversation that is open
+-- is not locked before it is written.
 
 -- +goose Up
 -- +goose StatementBegin
@@ -160,13 +161,13 @@ BEGIN
         GET DIAGNOSTICS made = ROW_COUNT;
         SELECT b.id, s.id, s.name INTO board, stage, stage_name
         FROM boards b JOIN LATERAL (
-            SELECT s.id, s.name FROM stages s WHERE s.org_id = b.org_id AND s.board_id = b.id AND s.kind = 'open' ORDER BY s.position LIMIT 1) s ON true
-        WHERE b.org_id = org AND CASE
+            SELECT s.id, s.name FROM stages s WHERE s.org_id = b.org_id AND s.board_id = b.id AND s.kind = 'open' AND s.archived_at IS NULL ORDER BY s.position LIMIT 1 FOR KEY SHARE) s ON true
+        WHERE b.org_id = org AND b.kind = 'lead' AND b.archived_at IS NULL AND CASE
             WHEN novel->'lead' ? 'board' THEN b.id = (novel->'lead'->>'board')::uuid
             WHEN novel->'lead' ? 'board_name' THEN lower(b.name) = lower(novel->'lead'->>'board_name')
             ELSE b.id = coalesce((SELECT ch.board_id FROM channels ch WHERE ch.org_id = org AND ch.id = channels[i]),
                                  (SELECT x.id FROM boards x WHERE x.org_id = org AND x.kind = 'lead' AND x.is_default)) END
-        ORDER BY b.id LIMIT 1;
+        ORDER BY b.id LIMIT 1 FOR KEY SHARE OF b;
         IF NOT FOUND OR made <> jsonb_array_length(novel->'identities') THEN -- somebody was faster, or there is no such board
             DELETE FROM contact_identities x WHERE x.org_id = org AND x.contact_id = contacts[i];
             DELETE FROM contacts x WHERE x.org_id = org AND x.id = contacts[i];
