@@ -23,7 +23,7 @@ type Contact struct {
 	Company    string         `json:"company" db:"company"`
 	AccountID  *tandem.ID     `json:"account_id" db:"account_id"` // the company, when it is an account
 	Tags       []string       `json:"tags" db:"tags" nullable:"false"`
-	Custom     map[string]any `json:"custom" db:"custom" nullable:"false"`
+	Custom     map[string]any `json:"custom" db:"custom" nullable:"false" doc:"Values of custom fields, by key. A change names those to set; null removes one."`
 	Identities []Recognized   `json:"identities,omitempty" db:"-"` // only from Get
 	CreatedAt  time.Time      `json:"created_at" db:"created_at"`
 	UpdatedAt  time.Time      `json:"updated_at" db:"updated_at"`

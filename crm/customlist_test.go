@@ -119,9 +119,19 @@ func TestCustomFilters(t *testing.T) {
 		}
 	}
 	for _, w := range []tandem.Where{
-		{Field: "custom.seats", Value: "many"}, {Field: "custom.seats", Op: "gt", Value: "1e5"}, {Field: "custom.seats", Op: "has", Value: "1"}, {Field: "custom.renewal", Value: "2026-02-31"},
-		{Field: "custom.renewal", Op: "lt", Value: "infinity"}, {Field: "custom.seats", Value: strings.Repeat("9", 500)}, {Field: "custom.met", Value: "2026-01-05"}, {Field: "custom.vip", Value: "yes"},
-		{Field: "custom.plan", Op: "gt", Value: "a"}, {Field: "custom.needs", Op: "eq", Value: "sso"}, {Field: "custom.nope", Value: "1"}, {Field: "custom.", Value: "1"}, {Field: "custom", Value: "1"},
+		{Field: "custom.seats", Value: "many"},
+		{Field: "custom.seats", Op: "gt", Value: "1e5"},
+		{Field: "custom.seats", Op: "has", Value: "1"},
+		{Field: "custom.renewal", Value: "2026-02-31"},
+		{Field: "custom.renewal", Op: "lt", Value: "infinity"},
+		{Field: "custom.seats", Value: strings.Repeat("9", 500)},
+		{Field: "custom.met", Value: "2026-01-05"},
+		{Field: "custom.vip", Value: "yes"},
+		{Field: "custom.plan", Op: "gt", Value: "a"},
+		{Field: "custom.needs", Op: "eq", Value: "sso"},
+		{Field: "custom.nope", Value: "1"},
+		{Field: "custom.", Value: "1"},
+		{Field: "custom", Value: "1"},
 	} {
 		_, err := h.accounts(tandem.Query{Where: &w})
 		want(t, err, tandem.Invalid, fmt.Sprint(w))
@@ -141,7 +151,10 @@ func TestCustomSorts(t *testing.T) {
 	h := newHub(t)
 	all := h.filled(60)
 	for key, value := range map[string]func(v any) string{
-		"seats":   func(v any) string { n, ok := v.(float64); return map[bool]string{true: fmt.Sprintf("%030.15f", n+1e6)}[ok] },
+		"seats": func(v any) string {
+			n, ok := v.(float64)
+			return map[bool]string{true: fmt.Sprintf("%030.15f", n+1e6)}[ok]
+		},
 		"renewal": func(v any) string { s, _ := v.(string); return s },
 		"met":     func(v any) string { s, _ := v.(string); return s },
 		"plan":    func(v any) string { s, _ := v.(string); return s },
