@@ -20,7 +20,7 @@ type Account struct {
 	Industry  string         `json:"industry" db:"industry"`
 	OwnerID   *tandem.ID     `json:"owner_id" db:"owner_id" doc:"The member who looks after it."`
 	Tags      []string       `json:"tags" db:"tags" nullable:"false"`
-	Custom    map[string]any `json:"custom" db:"custom" nullable:"false"`
+	Custom    map[string]any `json:"custom" db:"custom" nullable:"false" doc:"Values of custom fields, by key. A change names those to set; null removes one."`
 	Glance    *AccountGlance `json:"glance,omitempty" db:"-" doc:"What belongs to it; only from Get."`
 	CreatedAt time.Time      `json:"created_at" db:"created_at"`
 	UpdatedAt time.Time      `json:"updated_at" db:"updated_at"`

@@ -30,7 +30,7 @@ type Contact struct {
 	City       string         `json:"city" db:"city"`
 	Country    *string        `json:"country" db:"country" example:"DE" doc:"Two capital letters, as in ISO 3166."`
 	Tags       []string       `json:"tags" db:"tags" nullable:"false"`
-	Custom     map[string]any `json:"custom" db:"custom" nullable:"false"`
+	Custom     map[string]any `json:"custom" db:"custom" nullable:"false" doc:"Values of custom fields, by key. A change names those to set; null removes one."`
 	Identities []Recognized   `json:"identities,omitempty" db:"-"` // only from Get
 	Consents   []Consent      `json:"consents,omitempty" db:"-"`   // only from Get
 	CreatedAt  time.Time      `json:"created_at" db:"created_at"`

@@ -26,7 +26,7 @@ type CustomField struct {
 	Type         string          `json:"type" db:"type" enum:"text,long_text,number,money,date,datetime,select,multi_select,checkbox,url,email,phone,user,relation" doc:"Set once."`
 	Required     bool            `json:"required" db:"required" doc:"A record added through the API needs a value, and keeps one."`
 	IsUnique     bool            `json:"is_unique" db:"is_unique" doc:"No two records that are not archived have the same value, whatever its case. What comes in from outside is not compared."`
-	DefaultValue json.RawMessage `json:"default_value" db:"default_value" doc:"What a record added through the API gets that names no value; null for nothing."`
+	DefaultValue json.RawMessage `json:"default_value,omitempty" db:"default_value" doc:"What a record added through the API gets that names no value; null for nothing, and left out then."`
 	Options      []FieldOption   `json:"options" db:"options" nullable:"false" doc:"Of select and multi_select. One that a record has cannot be taken away."`
 	Validation   FieldRules      `json:"validation" db:"validation"`
 	Target       *string         `json:"target" db:"target" enum:"contact,account,lead,deal" doc:"The type of record that a relation names. Set once."`

@@ -96,13 +96,13 @@ func (f *CustomField) read(v any) (any, string) {
 	return v, f.Validation.wrong(v)
 }
 
-// ofText reads what a model writes as a value of the field.
+// ofText reads what a model writes as a value of the field; an empty text is none.
 func (f *CustomField) ofText(s string) any {
 	s = strings.TrimSpace(s)
 	if t := customTypes[f.Type]; s != "" && t.text != nil {
 		return t.text(s)
 	}
-	return s
+	return some(s)
 }
 
 // stored drops the space around a text and says why it is none.

@@ -22,12 +22,10 @@ type customized[T any] struct {
 	parts func(*T) (*tandem.ID, *map[string]any) // a record's id and its custom values
 }
 
-const (
-	sqlFields = `
+const sqlFields = `
 SELECT id, record_type, key, label, description, type, required, is_unique, default_value, options, validation, target, position, ai_may_write,
 	created_at, updated_at, version
 FROM custom_fields WHERE org_id = @org AND record_type = @type AND archived_at IS NULL ORDER BY position, id LIMIT 200`
-)
 
 // fieldsOf are the live definitions for a type of record. With hold they stay what they are until the transaction ends.
 func fieldsOf(ctx context.Context, tx pgx.Tx, org tandem.ID, recordType string, hold bool) (all []CustomField, err error) {

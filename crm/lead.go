@@ -32,7 +32,7 @@ type Lead struct {
 	Priority       string                   `json:"priority" db:"priority" enum:"low,normal,high,urgent"`
 	Temperature    string                   `json:"temperature" db:"temperature" enum:"cold,warm,hot"`
 	Tags           []string                 `json:"tags" db:"tags" nullable:"false"`
-	Custom         map[string]any           `json:"custom" db:"custom" nullable:"false"`
+	Custom         map[string]any           `json:"custom" db:"custom" nullable:"false" doc:"Values of custom fields, by key. A change names those to set; null removes one."`
 	Qualification  map[string]Qualification `json:"qualification" db:"-" nullable:"false"` // by field; only what is known
 	Conversations  []tandem.ID              `json:"conversation_ids,omitempty" db:"-"`     // only from Get, at most 100
 	Closed         bool                     `json:"-" db:"closed"`                         // on a won or lost stage

@@ -115,6 +115,12 @@ var goals = []Goal{
 	{"SEC-2", "every table under forced row-level security or on a reviewed list; a stranger reads and writes 0 rows", []Test{
 		in("internal/pg", `^TestEveryTableIsProtected$|^TestForeignKeysCarryTheOrganization$|^TestNothingLooksPastRowLevelSecurity$|^TestForeignOrganizationSeesNothing$`),
 	}},
+	{"SEC-3", "ids of another organization in every place of every body: refused or ignored, nothing moves; background work about them has no effect", []Test{
+		in("api", `^TestForeignIdsInBodies$`),
+	}},
+	{"SEC-5", "100,000 hostile filters, sorts and custom fields: 0 answered with a failure, 0 statements that the database cannot read", []Test{
+		{Package: "crm", Run: `^TestHostileCustomFields$`, Timeout: 15 * time.Minute}, in("api", `^TestHostileLists$`),
+	}},
 	{"SEC-8", "200 hostile file names: 0 escapes; files that are not what they say, programs and scripts refused; archives never opened; nothing kept of what is refused or does not fit", []Test{
 		in("api", `^TestHostileFiles$|^TestUploadsAreBounded$|^TestUploadToAFullDisk$`), in("internal/blob", `^TestLinksLeadNowhere$|^TestFiles$|^TestBucket$`), asRoot(in("internal/blob", `^TestFullDisk$`)),
 	}},
