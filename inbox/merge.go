@@ -47,14 +47,13 @@ func Merge(ctx context.Context, tx pgx.Tx, into, from tandem.ID) (Merged, error)
 	if err != nil {
 		return Merged{}, err
 	}
-	if into == from {
-		return Merged{}, tandem.InvalidFields(tandem.FieldError{Field: "from_id", Message: "A conversation cannot be merged with itself."})
-	}
 	to, of, err := holdBoth(ctx, tx, a.Org, into, from)
 	if err != nil {
 		return Merged{}, err
 	}
 	switch {
+	case into == from:
+		return Merged{}, tandem.InvalidFields(tandem.FieldError{Field: "from_id", Message: "A conversation cannot be merged with itself."})
 	case to.MergedInto != nil || of.MergedInto != nil:
 		return Merged{}, errMerged
 	case to.ContactID != of.ContactID:
