@@ -177,6 +177,7 @@ func (s *server) routes() {
 	s.leadRoutes()
 	s.activityRoutes()
 	s.boardRoutes()
+	s.dashboardRoutes()
 	s.memberRoutes()
 	s.runRoutes()
 	s.knowledgeRoutes()

@@ -55,6 +55,7 @@ var bodies = map[string]string{
 	"get-stages":                       ``,
 	"get-stages-id":                    ``,
 	"get-members":                      ``,
+	"get-metrics-dashboard":            ``,
 	"get-members-id":                   ``,
 	"get-teams":                        ``,
 	"get-runs":                         ``,
@@ -80,12 +81,13 @@ var bodies = map[string]string{
 
 // queries has the query of operations that need one, with every filter aimed at a foreign id.
 var queries = map[string]string{
-	"get-conversations":    "?channel_id=FOREIGN&contact_id=FOREIGN&lead_id=FOREIGN",
-	"get-leads":            "?filter[board_id]=FOREIGN&filter[stage_id]=FOREIGN&filter[contact_id]=FOREIGN&filter[assignee_id]=FOREIGN",
-	"get-stages":           "?board_id=FOREIGN",
-	"get-runs":             "?conversation_id=FOREIGN&member_id=FOREIGN",
-	"get-knowledge-search": "?q=victimmark",
-	"get-contacts":         "?search=victimmark",
+	"get-conversations":     "?channel_id=FOREIGN&contact_id=FOREIGN&lead_id=FOREIGN",
+	"get-leads":             "?filter[board_id]=FOREIGN&filter[stage_id]=FOREIGN&filter[contact_id]=FOREIGN&filter[assignee_id]=FOREIGN",
+	"get-stages":            "?board_id=FOREIGN",
+	"get-runs":              "?conversation_id=FOREIGN&member_id=FOREIGN",
+	"get-knowledge-search":  "?q=victimmark",
+	"get-contacts":          "?search=victimmark",
+	"get-metrics-dashboard": "?board_id=FOREIGN",
 }
 
 const victimMark = "victimmark"
@@ -215,7 +217,9 @@ func furnish(t *testing.T, h *tandemtest.Hub, o tandemtest.Org) []tandem.ID {
 			return tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM outbox WHERE org_id = @org AND published_at IS NULL)
 				OR EXISTS (SELECT FROM messages WHERE org_id = @org AND status IN ('queued', 'dispatching', 'retry_wait'))
 				OR (SELECT count(*) FROM events WHERE org_id = @org) > (SELECT count(*) FROM event_seals WHERE org_id = @org)
-				OR NOT EXISTS (SELECT FROM chunks WHERE org_id = @org)`, pgx.StrictNamedArgs{"org": o.ID}).Scan(&busy)
+				OR NOT EXISTS (SELECT FROM chunks WHERE org_id = @org)
+				OR EXISTS (SELECT FROM outbox o WHERE o.org_id = @org AND o.topic IN ('message.received', 'conversation.opened', 'handoff.requested', 'lead.created')
+				           AND NOT EXISTS (SELECT FROM processed p WHERE p.consumer = 'rollups' AND p.msg_id = o.msg_id))`, pgx.StrictNamedArgs{"org": o.ID}).Scan(&busy)
 		})
 		return !busy
 	})

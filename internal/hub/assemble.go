@@ -22,6 +22,7 @@ import (
 	"github.com/tandemhq/tandem/channels/webchat"
 	"github.com/tandemhq/tandem/channels/webhook"
 	"github.com/tandemhq/tandem/crm"
+	"github.com/tandemhq/tandem/crm/report"
 	"github.com/tandemhq/tandem/inbox"
 	"github.com/tandemhq/tandem/internal/egress"
 	"github.com/tandemhq/tandem/internal/events"
@@ -58,9 +59,10 @@ func (h *Hub) assemble() (err error) {
 	indexer := &agents.Indexer{DB: h.work, Embedder: h.Embedder}
 	h.courier = events.Subscription{Name: "courier", Topics: []string{events.TopicOut}, Workers: 8, MaxDeliver: 10, Handle: courier.Deliver}
 	h.indexer = indexer.Subscription()
+	h.rollups = &report.Rollups{DB: h.work, Logger: c.Logger}
 	h.Drain = &events.Drain{
 		DB: h.work, Publish: h.Bus.Publish, State: h.Bus.State, Logger: c.Logger,
-		Consumers: []events.Subscription{h.Runner.Subscription(), h.indexer, h.courier},
+		Consumers: []events.Subscription{h.Runner.Subscription(), h.indexer, h.courier, h.rollups.Subscription()},
 	}
 	return nil
 }
@@ -78,8 +80,13 @@ func (h *Hub) startRoles(context.Context) error {
 	relay.run("batcher", h.Batcher.Run)
 	relay.run("memory", giveBack)
 	consume := func(cr *crew, s events.Subscription) {
-		handle := h.counted(s.Name, s.Handle)
-		s.Handle = func(ctx context.Context, f events.Fact) error { return handle(here.In(ctx), f) }
+		if s.Handle != nil {
+			handle := h.counted(s.Name, s.Handle)
+			s.Handle = func(ctx context.Context, f events.Fact) error { return handle(here.In(ctx), f) }
+		}
+		if s.ApplyAll != nil {
+			s.ApplyAll = h.countedAll(s.Name, s.ApplyAll)
+		}
 		cr.run(s.Name, func(ctx context.Context) error { return events.Consume(ctx, h.work, h.Bus, s) })
 		cr.run(s.Name+" again", func(ctx context.Context) error { return h.redeliver(ctx, s) })
 	}
@@ -90,6 +97,8 @@ func (h *Hub) startRoles(context.Context) error {
 		runner := &timers.Runner{DB: h.work, Handlers: handlers, Logger: c.Logger}
 		turns.run("timers", runner.Run)
 		consume(turns, h.indexer)
+		turns.run("rollups of old events", h.rollups.Run)
+		consume(turns, h.rollups.Subscription())
 	}
 	if c.has(RoleAgents) {
 		turns.run("turn watch", func(ctx context.Context) error { return h.Runner.Watch(ctx, h.Bus.Listen) })
