@@ -50,8 +50,8 @@ type Consumer struct {
 	// Handle does the work and returns nil when it is durable. Invalid, NotFound, Forbidden and
 	// Unauthenticated will not get better: the message is dead at once. It must bear repetition.
 	Handle func(ctx context.Context, m Msg) error
-	// Together, which is optional, does the work of many messages at once, at most Most of them. When it fails each is
-	// given to Handle, so that one that is at fault fails alone. It must bear repetition as Handle does.
+	// Together, which is optional, does the work of many messages at once, at most Most of them. When it fails it
+	// gets half of them, and so on: one that is at fault comes to Handle alone. It must bear repetition as Handle does.
 	Together func(ctx context.Context, list []Msg) error
 	// Most bounds what Together gets, and what one worker holds; 0 means 256, at most 1024.
 	Most int
@@ -275,7 +275,12 @@ func (d *durable) handle(ctx, hctx context.Context, jm jetstream.Msg) {
 	if mutant.Is("ack-before-commit") {
 		d.answer(jm.Ack(), m)
 	}
-	err := d.guard(hctx, m)
+	d.verdict(ctx, hctx, jm, m, d.guard(hctx, m))
+}
+
+// verdict answers for a message that was handled, err saying how.
+func (d *durable) verdict(ctx, hctx context.Context, jm jetstream.Msg, m Msg, err error) {
+	tries := m.Delivered - d.excuses(m)
 	kind := tandem.KindOf(err)
 	switch {
 	case err == nil && d.b.o.Unheard != nil && d.b.o.Unheard(m):

@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tandemhq/tandem"
 )
 
 // more adds to the first message whatever comes up while the worker lingers. It never waits for a full load.
@@ -27,39 +29,34 @@ func (d *durable) more(ctx context.Context, cons jetstream.Consumer, first jetst
 	return list
 }
 
-// together runs messages to their verdicts: all are done, or each is handled alone. One that was delivered before is
-// handled alone from the start: it may be what keeps failing.
+// together runs messages to their verdicts.
 func (d *durable) together(ctx, hctx context.Context, all []jetstream.Msg) {
-	fresh := make([]jetstream.Msg, 0, len(all))
-	list := make([]Msg, 0, len(all))
-	var again []jetstream.Msg
-	for _, jm := range all {
-		if m := msgOf(jm); m.Delivered > d.c.MaxDeliver {
-			again = append(again, jm)
-		} else {
-			fresh, list = append(fresh, jm), append(list, m)
-		}
-	}
 	stop := d.progress(all...)
 	defer stop()
-	if len(list) > 0 {
-		if err := d.guardAll(hctx, list); err != nil {
-			d.b.log.DebugContext(ctx, "messages that failed together are handled one by one", "consumer", d.c.Name, "messages", len(list), "err", err)
-			again = append(again, fresh...)
-		} else {
-			for i, jm := range fresh {
-				if d.b.o.Unheard != nil && d.b.o.Unheard(list[i]) {
-					d.answer(jm.NakWithDelay(unheardAgain), list[i])
-					continue
-				}
-				d.settle(list[i])
-				d.answer(jm.Ack(), list[i])
-			}
+	d.halves(ctx, hctx, all)
+}
+
+// halves looks for those that are at fault where all together failed, half by half. What is nobody's fault ends for all
+// at once.
+func (d *durable) halves(ctx, hctx context.Context, all []jetstream.Msg) {
+	if len(all) == 1 {
+		d.handle(ctx, hctx, all[0])
+		return
+	}
+	list := make([]Msg, len(all))
+	for i, jm := range all {
+		list[i] = msgOf(jm)
+	}
+	err := d.guardAll(hctx, list)
+	if kind := tandem.KindOf(err); err == nil || ctx.Err() != nil || kind == tandem.Unavailable || kind == tandem.Throttled {
+		for i, jm := range all {
+			d.verdict(ctx, hctx, jm, list[i], err)
 		}
+		return
 	}
-	for _, jm := range again {
-		d.handle(ctx, hctx, jm)
-	}
+	d.b.log.DebugContext(ctx, "messages that failed together are tried by halves", "consumer", d.c.Name, "messages", len(all), "err", err)
+	d.halves(ctx, hctx, all[:len(all)/2])
+	d.halves(ctx, hctx, all[len(all)/2:])
 }
 
 // guardAll is guard for Together.

@@ -17,131 +17,6 @@ import (
 	"github.com/tandemhq/tandem"
 )
 
-// Dashboard is the answer to a [Question].
-type Dashboard struct {
-	From          string        `json:"from" doc:"The first day."`
-	To            string        `json:"to" doc:"The last day, which counts whole."`
-	Zone          string        `json:"tz" doc:"Whose days they are."`
-	Currency      string        `json:"currency" doc:"The organization's; amounts are shown in their own."`
-	Days          []Day         `json:"days" nullable:"false" doc:"One entry for each day."`
-	Pipeline      Pipeline      `json:"pipeline"`
-	Leads         Leads         `json:"leads"`
-	Conversations Conversations `json:"conversations"`
-	Response      Response      `json:"response"`
-	Members       []Member      `json:"members" nullable:"false" doc:"Active members and those who did something in the period, those with the most replies first."`
-	Handoffs      Handoffs      `json:"handoffs"`
-}
-
-// Day is what happened on one day.
-type Day struct {
-	Date        string `json:"date"`
-	Leads       int64  `json:"leads" doc:"Leads that were opened, on all boards."`
-	Opened      int64  `json:"opened" doc:"Conversations that began."`
-	Resolved    int64  `json:"resolved"`
-	Received    int64  `json:"received" doc:"Messages from contacts."`
-	SentPeople  int64  `json:"sent_people" doc:"Messages that people sent."`
-	SentAI      int64  `json:"sent_ai" doc:"Messages that AI members sent, external ones included."`
-	SentByOther int64  `json:"sent_other" doc:"Messages that Tandem itself sent."`
-}
-
-// Leads is where leads came from.
-type Leads struct {
-	New      int64    `json:"new"`
-	Won      int64    `json:"won" doc:"Closed as won in the period and still so."`
-	Lost     int64    `json:"lost"`
-	BySource []Source `json:"by_source" nullable:"false" doc:"At most 50, those with the most first; the others are added up in one with the name null."`
-}
-
-// Source is where some leads came from.
-type Source struct {
-	Name *string `json:"source" doc:"Empty where nobody said."`
-	New  int64   `json:"new"`
-	Won  int64   `json:"won"`
-	Lost int64   `json:"lost"`
-}
-
-// Conversations is what happened to conversations, and how they are now.
-type Conversations struct {
-	Opened   int64     `json:"opened"`
-	Reopened int64     `json:"reopened" doc:"Closed ones that began again."`
-	Resolved int64     `json:"resolved"`
-	Received int64     `json:"received"`
-	Sent     int64     `json:"sent"`
-	Now      Now       `json:"now"`
-	Channels []Channel `json:"by_channel_kind" nullable:"false"`
-}
-
-// Now is how conversations are at this moment.
-type Now struct {
-	Open    int64 `json:"open"`
-	Waiting int64 `json:"waiting"`
-	Snoozed int64 `json:"snoozed"`
-	Unowned int64 `json:"unowned" doc:"Open ones that nobody owns; 1000 means that many or more."`
-}
-
-// Channel is a kind of channel.
-type Channel struct {
-	Kind     string `json:"kind"`
-	Open     int64  `json:"open" doc:"Open now."`
-	Waiting  int64  `json:"waiting" doc:"Waiting now."`
-	Opened   int64  `json:"opened"`
-	Reopened int64  `json:"reopened"`
-	Resolved int64  `json:"resolved"`
-	Received int64  `json:"received"`
-	Sent     int64  `json:"sent"`
-}
-
-// Response is how long contacts waited.
-type Response struct {
-	First      Split `json:"first" doc:"To the first answer since a conversation began or began again."`
-	Later      Split `json:"later" doc:"To each answer after that."`
-	Resolution Split `json:"resolution" doc:"From the beginning of a conversation until it was resolved, by who resolved it."`
-}
-
-// Split is a time of people beside AI members.
-type Split struct {
-	All    Times `json:"all"`
-	People Times `json:"people"`
-	AI     Times `json:"ai"`
-}
-
-// Member is what one member did.
-type Member struct {
-	tandem.MemberRef
-	Replies       int64    `json:"replies"`
-	Conversations int64    `json:"conversations" doc:"In which the member answered; one that was closed and began again counts anew."`
-	Resolved      int64    `json:"resolved"`
-	Requested     int64    `json:"handoffs_requested"`
-	Accepted      int64    `json:"handoffs_accepted"`
-	FirstResponse *float64 `json:"first_response_seconds" doc:"The median; null when there is none."`
-	Tokens        int64    `json:"tokens" doc:"Of AI members: what their models read and wrote."`
-	CostMicros    int64    `json:"cost_micros" doc:"Of AI members: in millionths of the organization's currency."`
-}
-
-// Handoffs is what waits for people, and what became of the rest.
-type Handoffs struct {
-	Waiting   Waiting `json:"waiting"`
-	Requested int64   `json:"requested"`
-	Accepted  int64   `json:"accepted"`
-	Rejected  int64   `json:"rejected"`
-	Cancelled int64   `json:"cancelled"`
-	Expired   int64   `json:"expired"`
-	ToAccept  Times   `json:"to_accept" doc:"From asking until somebody accepted."`
-}
-
-// Waiting is the handoffs that wait now.
-type Waiting struct {
-	Count    int64      `json:"count"`
-	Deadline *time.Time `json:"oldest_deadline" doc:"The first deadline; null when none waits."`
-	ByReason []Reason   `json:"by_reason" nullable:"false"`
-}
-
-// Reason is why some handoffs wait.
-type Reason struct {
-	Reason string `json:"reason"`
-	Count  int64  `json:"count"`
-}
-
 const (
 	basicSQL = `
 	SELECT o.currency,
@@ -199,11 +74,11 @@ type reading struct {
 	currency string
 	unowned  int64
 	sums     []sum
-	days     []Day
+	days     []DayFigures
 	channels map[string]string
 	members  []memberRow
 	spent    map[tandem.ID][2]int64
-	waiting  Waiting
+	waiting  WaitingHandoffs
 }
 
 type memberRow struct {
@@ -231,15 +106,15 @@ func Get(ctx context.Context, tx pgx.Tx, q Question) (Dashboard, error) {
 	if d.Pipeline, err = boardOf(ctx, tx, a.Org, q.Board); err != nil {
 		return d, err
 	}
-	r := reading{period: p, spent: map[tandem.ID][2]int64{}, channels: map[string]string{}, waiting: Waiting{ByReason: []Reason{}}}
-	closed := map[string]Source{}
+	r := reading{period: p, spent: map[tandem.ID][2]int64{}, channels: map[string]string{}, waiting: WaitingHandoffs{ByReason: []WaitingReason{}}}
+	closed := map[string]SourceFigures{}
 	b := &pgx.Batch{}
 	r.queue(b, a.Org)
 	d.Pipeline.queue(b, a.Org, p, closed)
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return d, fmt.Errorf("read the dashboard: %w", err)
 	}
-	d.From, d.To, d.Zone, d.Currency = p.first.Format(dateLayout), p.lastDate, p.zone.String(), r.currency
+	d.From, d.To, d.Zone, d.Currency = p.date(0), p.date(p.days-1), p.zone.String(), r.currency
 	d.Days, d.Handoffs.Waiting = r.days, r.waiting
 	r.fill(&d, closed)
 	d.Pipeline.addUp()
@@ -254,13 +129,13 @@ func (r *reading) queue(b *pgx.Batch, org tandem.ID) {
 	b.Queue(basicSQL, only).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&r.currency, &r.unowned)
 	})
-	r.days = make([]Day, r.period.days)
+	r.days = make([]DayFigures, r.period.days)
 	for i := range r.days {
-		r.days[i].Date = midnight(r.first, i).Format(dateLayout)
+		r.days[i].Date = r.date(i)
 	}
 	b.Queue(hoursSQL, span).Query(func(rows pgx.Rows) error {
 		var hour time.Time
-		var h Day
+		var h DayFigures
 		_, err := pgx.ForEachRow(rows, []any{&hour, &h.Received, &h.SentPeople, &h.SentAI, &h.SentByOther, &h.Opened, &h.Resolved, &h.Leads}, func() error {
 			r.days[min(max(r.index(hour), 0), len(r.days)-1)].add(h)
 			return nil
@@ -297,7 +172,7 @@ func (r *reading) queue(b *pgx.Batch, org tandem.ID) {
 		return err
 	})
 	b.Queue(waitingSQL, only).Query(func(rows pgx.Rows) error {
-		var reason Reason
+		var reason WaitingReason
 		var deadline time.Time
 		_, err := pgx.ForEachRow(rows, []any{&reason.Reason, &reason.Count, &deadline}, func() error {
 			r.waiting.ByReason = append(r.waiting.ByReason, reason)
@@ -312,7 +187,7 @@ func (r *reading) queue(b *pgx.Batch, org tandem.ID) {
 	})
 }
 
-func (d *Day) add(h Day) {
+func (d *DayFigures) add(h DayFigures) {
 	d.Leads += h.Leads
 	d.Opened += h.Opened
 	d.Resolved += h.Resolved
@@ -340,18 +215,18 @@ func (s split) add(kind tandem.ActorKind, bucket int, n int64) {
 func (s split) split() Split { return Split{s.all.times(), s.people.times(), s.ai.times()} }
 
 // fill puts the sums in their places.
-func (r *reading) fill(d *Dashboard, closed map[string]Source) {
+func (r *reading) fill(d *Dashboard, closed map[string]SourceFigures) {
 	first, later, resolution, accept := newSplit(), newSplit(), newSplit(), histogram{}
-	kinds := map[string]*Channel{}
+	kinds := map[string]*ChannelFigures{}
 	for _, kind := range r.channels {
 		if kinds[kind] == nil {
-			kinds[kind] = &Channel{Kind: kind}
+			kinds[kind] = &ChannelFigures{Kind: kind}
 		}
 	}
-	members := map[string]*Member{}
+	members := map[string]*MemberFigures{}
 	times := map[string]histogram{}
 	for _, m := range r.members {
-		members[string(m.ID)] = &Member{MemberRef: tandem.MemberRef{ID: m.ID, Kind: m.Kind, Name: m.Name}, Tokens: r.spent[m.ID][0], CostMicros: r.spent[m.ID][1]}
+		members[string(m.ID)] = &MemberFigures{MemberRef: tandem.MemberRef{ID: m.ID, Kind: m.Kind, Name: m.Name}, Tokens: r.spent[m.ID][0], CostMicros: r.spent[m.ID][1]}
 		times[string(m.ID)] = histogram{}
 	}
 	sources := closed
@@ -359,10 +234,10 @@ func (r *reading) fill(d *Dashboard, closed map[string]Source) {
 	for _, s := range r.sums {
 		ch, who := kinds[r.channels[s.Subject]], members[s.Subject]
 		if ch == nil {
-			ch = &Channel{}
+			ch = &ChannelFigures{}
 		}
 		if who == nil {
-			who = &Member{}
+			who = &MemberFigures{}
 		}
 		switch s.Measure {
 		case "received":
@@ -422,24 +297,24 @@ func (r *reading) fill(d *Dashboard, closed map[string]Source) {
 		}
 	}
 	c.Now.Unowned = r.unowned
-	c.Channels = []Channel{}
+	c.Channels = []ChannelFigures{}
 	for _, ch := range kinds {
 		c.Channels = append(c.Channels, *ch)
 	}
-	slices.SortFunc(c.Channels, func(x, y Channel) int { return strings.Compare(x.Kind, y.Kind) })
-	d.Response = Response{First: first.split(), Later: later.split(), Resolution: resolution.split()}
+	slices.SortFunc(c.Channels, func(x, y ChannelFigures) int { return strings.Compare(x.Kind, y.Kind) })
+	d.Response = ResponseTimes{First: first.split(), Later: later.split(), Resolution: resolution.split()}
 	h.ToAccept = accept.times()
 	d.Leads.fill(sources)
-	d.Members = []Member{}
+	d.Members = []MemberFigures{}
 	for _, m := range r.members {
 		one := members[string(m.ID)]
 		one.FirstResponse = times[string(m.ID)].quantile(0.5)
-		idle := *one == Member{MemberRef: one.MemberRef}
+		idle := *one == MemberFigures{MemberRef: one.MemberRef}
 		if m.Active || !idle {
 			d.Members = append(d.Members, *one)
 		}
 	}
-	slices.SortFunc(d.Members, func(x, y Member) int {
+	slices.SortFunc(d.Members, func(x, y MemberFigures) int {
 		if x.Replies != y.Replies {
 			return int(y.Replies - x.Replies)
 		}
@@ -449,8 +324,8 @@ func (r *reading) fill(d *Dashboard, closed map[string]Source) {
 
 const mostSources = 50
 
-func (l *Leads) fill(sources map[string]Source) {
-	l.BySource = []Source{}
+func (l *LeadFigures) fill(sources map[string]SourceFigures) {
+	l.BySource = []SourceFigures{}
 	for name, s := range sources {
 		l.New, l.Won, l.Lost = l.New+s.New, l.Won+s.Won, l.Lost+s.Lost
 		if s.New != 0 || s.Won != 0 || s.Lost != 0 {
@@ -458,14 +333,14 @@ func (l *Leads) fill(sources map[string]Source) {
 			l.BySource = append(l.BySource, s)
 		}
 	}
-	slices.SortFunc(l.BySource, func(x, y Source) int {
+	slices.SortFunc(l.BySource, func(x, y SourceFigures) int {
 		if a, b := x.New+x.Won+x.Lost, y.New+y.Won+y.Lost; a != b {
 			return int(b - a)
 		}
 		return strings.Compare(*x.Name, *y.Name)
 	})
 	if len(l.BySource) > mostSources {
-		var rest Source
+		var rest SourceFigures
 		for _, s := range l.BySource[mostSources:] {
 			rest.New, rest.Won, rest.Lost = rest.New+s.New, rest.Won+s.Won, rest.Lost+s.Lost
 		}

@@ -18,17 +18,18 @@ type Question struct {
 }
 
 const (
+	day       = 24 * time.Hour
 	usualDays = 30
 	mostDays  = 366
 )
 
 // period is a question's days, as moments.
 type period struct {
-	zone     *time.Location
-	first    time.Time // midnight at which it begins
-	end      time.Time // midnight at which it is over
-	days     int
-	lastDate string
+	zone      *time.Location
+	firstDate time.Time // the first day of the calendar, as midnight of UTC
+	first     time.Time // when it begins
+	end       time.Time // when it is over
+	days      int
 }
 
 const dateLayout = time.DateOnly
@@ -46,15 +47,14 @@ func (q Question) period(now time.Time) (p period, err error) {
 			p.zone = zone
 		}
 	}
-	date := func(field, text string) time.Time {
-		t, err := time.ParseInLocation(dateLayout, text, p.zone)
+	date := func(field, text string) time.Time { // midnight of UTC stands for a day of the calendar
+		t, err := time.Parse(dateLayout, text)
 		if err != nil || t.Year() < 1970 || t.Year() > 9000 {
 			bad(field, "Give a date such as 2026-03-01.")
 		}
 		return t
 	}
-	now = now.In(p.zone)
-	last := time.Date(now.Year(), now.Month(), now.Day(), 0, 0, 0, 0, p.zone)
+	first, last := time.Time{}, dateOf(now.In(p.zone))
 	if q.To != "" {
 		last = date("to", q.To)
 	}
@@ -64,19 +64,16 @@ func (q Question) period(now time.Time) (p period, err error) {
 	case q.From != "" && q.Days != 0:
 		bad("days", "Give either from or days.")
 	case q.From != "":
-		p.first = date("from", q.From)
+		first = date("from", q.From)
 	default:
 		days := q.Days
 		if days == 0 {
 			days = usualDays
 		}
-		p.first = last.AddDate(0, 0, 1-days)
+		first = last.AddDate(0, 0, 1-days)
 	}
 	if len(wrong) == 0 {
-		p.end = midnight(last, 1)
-		p.first = midnight(p.first, 0)
-		p.days = p.index(last) + 1
-		p.lastDate = last.Format(dateLayout)
+		p.firstDate, p.days = first, int(last.Sub(first)/day)+1
 		switch {
 		case p.days < 1:
 			bad("from", "This is after the last day.")
@@ -87,27 +84,34 @@ func (q Question) period(now time.Time) (p period, err error) {
 	if len(wrong) > 0 {
 		return p, tandem.InvalidFields(wrong...)
 	}
+	p.first, p.end = midnight(first, p.zone), midnight(last.Add(day), p.zone)
 	return p, nil
 }
 
-// midnight is the beginning of the day so many days after t's. Where the clock skips midnight it is the moment after.
-func midnight(t time.Time, after int) time.Time {
-	return time.Date(t.Year(), t.Month(), t.Day()+after, 0, 0, 0, 0, t.Location())
+// dateOf is the day of the calendar that t is in, as midnight of UTC.
+func dateOf(t time.Time) time.Time {
+	return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)
 }
 
-// index is which of the days t is in, from 0. Days are counted by the calendar, for some have 23 hours or 25.
-func (p period) index(t time.Time) int {
-	t = t.In(p.zone)
-	number := func(t time.Time) int64 {
-		return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC).Unix() / (24 * 60 * 60)
+// midnight is the moment at which a day of the calendar begins in a zone. Where the clock skips midnight it is the moment
+// at which it does.
+func midnight(date time.Time, zone *time.Location) time.Time {
+	t := time.Date(date.Year(), date.Month(), date.Day(), 0, 0, 0, 0, zone)
+	if t.Day() != date.Day() {
+		_, t = t.ZoneBounds()
 	}
-	return int(number(t) - number(p.first))
+	return t
 }
+
+// date is the day with that number, from 0, as people write it.
+func (p period) date(i int) string { return p.firstDate.AddDate(0, 0, i).Format(dateLayout) }
+
+// index is which of the days t is in, from 0.
+func (p period) index(t time.Time) int { return int(dateOf(t.In(p.zone)).Sub(p.firstDate) / day) }
 
 // wholeDays is the part of the period that whole days of UTC cover; empty (equal) when there is none. The hours before
 // and behind it complete it.
 func (p period) wholeDays() (from, to time.Time) {
-	const day = 24 * time.Hour
 	from = p.first.UTC().Truncate(day)
 	if from.Before(p.first) {
 		from = from.Add(day)

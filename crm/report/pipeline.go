@@ -9,23 +9,24 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tandemhq/tandem"
+	"github.com/tandemhq/tandem/crm"
 	"github.com/tandemhq/tandem/internal/pg"
 )
 
 // Pipeline is the records on a board: the open ones as they are now, and those that were won and lost in the period and
 // still are.
 type Pipeline struct {
-	BoardID   tandem.ID `json:"board_id"`
-	BoardName string    `json:"board_name"`
-	Kind      string    `json:"kind" enum:"lead,deal" doc:"What moves along the board."`
-	Stages    []Stage   `json:"stages" nullable:"false" doc:"In the order of the board."`
-	Open      Worth     `json:"open" doc:"All open records."`
-	Won       Worth     `json:"won"`
-	Lost      Worth     `json:"lost"`
+	BoardID   tandem.ID    `json:"board_id"`
+	BoardName string       `json:"board_name"`
+	Kind      string       `json:"kind" enum:"lead,deal" doc:"What moves along the board."`
+	Stages    []StageWorth `json:"stages" nullable:"false" doc:"In the order of the board."`
+	Open      Worth        `json:"open" doc:"All open records."`
+	Won       Worth        `json:"won"`
+	Lost      Worth        `json:"lost"`
 }
 
-// Stage is the records of one stage.
-type Stage struct {
+// StageWorth is the records of one stage.
+type StageWorth struct {
 	ID   tandem.ID `json:"id"`
 	Name string    `json:"name"`
 	Kind string    `json:"kind" enum:"open,won,lost"`
@@ -34,14 +35,8 @@ type Stage struct {
 
 // Worth is a number of records and what they are worth, by currency.
 type Worth struct {
-	Count  int64    `json:"count"`
-	Values []Amount `json:"values" nullable:"false" doc:"One for each currency; records without a value are in none."`
-}
-
-// Amount is money in its currency's smallest unit.
-type Amount struct {
-	Minor    int64  `json:"minor"`
-	Currency string `json:"currency"`
+	Count  int64       `json:"count"`
+	Values []crm.Money `json:"values" nullable:"false" doc:"One for each currency; records without a value are in none."`
 }
 
 // sheet is where the records of a kind of board are, in words of this file only.
@@ -96,7 +91,7 @@ func boardOf(ctx context.Context, tx pgx.Tx, org, board tandem.ID) (p Pipeline, 
 		if board != "" {
 			return p, none
 		}
-		p.Kind, p.Stages = "lead", []Stage{} // an organization that has no board yet
+		p.Kind, p.Stages = "lead", []StageWorth{} // an organization that has no board yet
 		return p, nil
 	}
 	if err != nil {
@@ -106,8 +101,8 @@ func boardOf(ctx context.Context, tx pgx.Tx, org, board tandem.ID) (p Pipeline, 
 	if err != nil {
 		return p, fmt.Errorf("read stages: %w", err)
 	}
-	p.Stages, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (s Stage, err error) {
-		s.Values = []Amount{}
+	p.Stages, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (s StageWorth, err error) {
+		s.Values = []crm.Money{}
 		return s, row.Scan(&s.ID, &s.Name, &s.Kind)
 	})
 	if err != nil {
@@ -117,12 +112,12 @@ func boardOf(ctx context.Context, tx pgx.Tx, org, board tandem.ID) (p Pipeline, 
 }
 
 // queue asks for the board's records, and counts those that were closed by their source.
-func (p *Pipeline) queue(b *pgx.Batch, org tandem.ID, span period, closed map[string]Source) {
+func (p *Pipeline) queue(b *pgx.Batch, org tandem.ID, span period, closed map[string]SourceFigures) {
 	s, ok := sheets[p.Kind]
 	if !ok || p.BoardID == "" {
 		return
 	}
-	stages := map[tandem.ID]*Stage{}
+	stages := map[tandem.ID]*StageWorth{}
 	won, lost := []tandem.ID{}, []tandem.ID{}
 	for i := range p.Stages {
 		st := &p.Stages[i]
@@ -154,7 +149,7 @@ func (p *Pipeline) queue(b *pgx.Batch, org tandem.ID, span period, closed map[st
 	}
 	b.Queue(s.sql(sourcesSQL), pgx.StrictNamedArgs{"org": org, "board": p.BoardID, "first": span.first, "end": span.end, "won": won, "lost": lost}).Query(func(rows pgx.Rows) error {
 		var name string
-		var one Source
+		var one SourceFigures
 		_, err := pgx.ForEachRow(rows, []any{&name, &one.Won, &one.Lost}, func() error {
 			closed[name] = one
 			return nil
@@ -168,9 +163,9 @@ func (w *Worth) add(n, minor int64, currency string) {
 	if currency == "" {
 		return
 	}
-	i := slices.IndexFunc(w.Values, func(a Amount) bool { return a.Currency == currency })
+	i := slices.IndexFunc(w.Values, func(a crm.Money) bool { return a.Currency == currency })
 	if i < 0 {
-		w.Values = append(w.Values, Amount{Currency: currency})
+		w.Values = append(w.Values, crm.Money{Currency: currency})
 		i = len(w.Values) - 1
 	}
 	w.Values[i].Minor += minor
@@ -179,11 +174,11 @@ func (w *Worth) add(n, minor int64, currency string) {
 // addUp sums the stages of each kind.
 func (p *Pipeline) addUp() {
 	for _, w := range []*Worth{&p.Open, &p.Won, &p.Lost} {
-		w.Values = []Amount{}
+		w.Values = []crm.Money{}
 	}
 	for i := range p.Stages {
 		st := &p.Stages[i]
-		slices.SortFunc(st.Values, func(x, y Amount) int { return strings.Compare(x.Currency, y.Currency) })
+		slices.SortFunc(st.Values, func(x, y crm.Money) int { return strings.Compare(x.Currency, y.Currency) })
 		to := map[string]*Worth{"open": &p.Open, "won": &p.Won, "lost": &p.Lost}[st.Kind]
 		to.Count += st.Count
 		for _, a := range st.Values {

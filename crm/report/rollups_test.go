@@ -29,7 +29,7 @@ func (w *world) whole(when string) {
 	})
 	d := w.dashboard(report.Question{Days: 3})
 	c, h := d.Conversations, d.Handoffs
-	var days report.Day
+	var days report.DayFigures
 	for _, day := range d.Days {
 		days.Received, days.SentPeople, days.SentAI, days.SentByOther = days.Received+day.Received, days.SentPeople+day.SentPeople, days.SentAI+day.SentAI, days.SentByOther+day.SentByOther
 		days.Opened, days.Resolved, days.Leads = days.Opened+day.Opened, days.Resolved+day.Resolved, days.Leads+day.Leads
@@ -91,16 +91,16 @@ func minor(v report.Worth, currency string) int64 {
 	return 0
 }
 
-func source(l report.Leads, name string) report.Source {
+func source(l report.LeadFigures, name string) report.SourceFigures {
 	for _, s := range l.BySource {
 		if s.Name != nil && *s.Name == name {
 			return s
 		}
 	}
-	return report.Source{}
+	return report.SourceFigures{}
 }
 
-func replied(list []report.Member) (n int) {
+func replied(list []report.MemberFigures) (n int) {
 	for _, m := range list {
 		if m.Replies > 0 {
 			n++
