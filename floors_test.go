@@ -20,7 +20,7 @@ var floors = map[string]int{
 	"agents/tools": 7, "api": 7,
 	"internal/hub":   8,
 	"internal/bench": 9, "internal/bench/ingest": 10, "internal/bench/turns": 10, "internal/bench/live": 10, "internal/bench/soak": 10,
-	"internal/bench/list": 10, "internal/bench/dashboard": 10, "internal/bench/start": 10, "tools/bench": 11,
+	"internal/bench/list": 10, "internal/bench/dashboard": 11, "internal/bench/start": 10, "tools/bench": 12,
 	"cmd/tandem": 9, "internal/tandemtest": 9, "tools/testrun": 9, "tools/prove": 9, "internal/prove": 9, "internal/prove/road": 10, "internal/prove/scale": 10, "internal/prove/load": 10, "tools/oracle": 9, "internal/prove/faults": 9,
 }
 
