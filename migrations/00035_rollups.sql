@@ -3,19 +3,20 @@
 
 -- +goose Up
 
--- What happened in an hour, or in a day of UTC, by what and by whom. Readers add hours up to days of their time zone.
+-- What happened in an hour, a day or a month of UTC, by what and by whom. Readers take the coarsest that fit into their
+-- days, and hours for the rest.
 CREATE TABLE rollups (
     org_id  uuid        NOT NULL REFERENCES organizations (id),
-    grain   text        NOT NULL CHECK (grain IN ('hour', 'day', 'ever')),
+    grain   text        NOT NULL CHECK (grain IN ('hour', 'day', 'month', 'ever')),
     measure text        NOT NULL, -- what is counted: see crm/report/contributions.go
-    at      timestamptz NOT NULL, -- the beginning of the hour or day; 1970 where the grain is ever
+    at      timestamptz NOT NULL, -- the beginning of the hour, day or month; 1970 where the grain is ever
     subject uuid        NOT NULL, -- a channel, member or board; zeros: nobody
     label   text        NOT NULL DEFAULT '',
     bucket  smallint    NOT NULL DEFAULT 0, -- of a time: up to 100 ms times 2 to the power of bucket / 2
     n       bigint      NOT NULL,
     amount  bigint      NOT NULL, -- of times: milliseconds in all
     PRIMARY KEY (org_id, grain, measure, at, subject, label, bucket)
-) WITH (fillfactor = 70); -- the rows of this hour and day change all the time
+) WITH (fillfactor = 70); -- the rows of this hour, day and month change all the time
 CALL tandem_protect('rollups');
 
 -- The same of a whole organization, by the hour, for curves: a year is 8,784 rows.

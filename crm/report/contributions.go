@@ -107,9 +107,10 @@ const contributionsSQL = `
 		UNION ALL SELECT 'lead', at, board_id, coalesce(change->>'old', ''), 0, -1, 0 FROM lead WHERE verb = 'updated'
 		UNION ALL SELECT 'lead', at, board_id, coalesce(change->>'new', ''), 0, 1, 0 FROM lead WHERE verb = 'updated'
 	), fine AS (
-		SELECT grain, measure, CASE grain WHEN 'hour' THEN date_trunc('hour', at, 'UTC') WHEN 'day' THEN date_trunc('day', at, 'UTC') ELSE 'epoch' END AS at,
+		SELECT grain, measure, CASE grain WHEN 'hour' THEN date_trunc('hour', at, 'UTC') WHEN 'day' THEN date_trunc('day', at, 'UTC')
+		            WHEN 'month' THEN date_trunc('month', at, 'UTC') ELSE 'epoch' END AS at,
 		       subject, label, bucket::smallint AS bucket, sum(n)::bigint AS n, sum(amount)::bigint AS amount
-		FROM part JOIN (VALUES ('hour'), ('day'), ('ever')) g (grain) ON (grain = 'ever') = (measure = 'state')
+		FROM part JOIN (VALUES ('hour'), ('day'), ('month'), ('ever')) g (grain) ON (grain = 'ever') = (measure = 'state')
 		GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(n) <> 0 OR sum(amount) <> 0
 	), coarse AS (
 		SELECT date_trunc('hour', at, 'UTC') AS hour,

@@ -27,15 +27,21 @@ const (
 	SELECT hour, received, sent_people, sent_ai, sent_other, opened, resolved, leads FROM rollup_hours
 	WHERE org_id = @org AND hour >= @first AND hour < @end`
 
-	// Whole days of UTC by the day, what is before and behind them by the hour. Each part names all columns of the key up
-	// to the time, so that it is one walk along it.
+	// Whole months of UTC by the month, whole days before and behind them by the day, and the rest by the hour. Each part
+	// names all columns of the key up to the time, so that it is one walk along it.
 	rollupsSQL = `
 	SELECT measure, subject::text AS subject, label, bucket, sum(n)::bigint AS n FROM (
 		SELECT measure, subject, label, bucket, n FROM rollups
 		WHERE org_id = @org AND grain = 'hour' AND measure = ANY(@measures) AND at >= @first AND at < @from
 		UNION ALL
 		SELECT measure, subject, label, bucket, n FROM rollups
-		WHERE org_id = @org AND grain = 'day' AND measure = ANY(@measures) AND at >= @from AND at < @to
+		WHERE org_id = @org AND grain = 'day' AND measure = ANY(@measures) AND at >= @from AND at < @months
+		UNION ALL
+		SELECT measure, subject, label, bucket, n FROM rollups
+		WHERE org_id = @org AND grain = 'month' AND measure = ANY(@measures) AND at >= @months AND at < @upto
+		UNION ALL
+		SELECT measure, subject, label, bucket, n FROM rollups
+		WHERE org_id = @org AND grain = 'day' AND measure = ANY(@measures) AND at >= @upto AND at < @to
 		UNION ALL
 		SELECT measure, subject, label, bucket, n FROM rollups
 		WHERE org_id = @org AND grain = 'hour' AND measure = ANY(@measures) AND at >= @to AND at < @end
@@ -124,6 +130,7 @@ func Get(ctx context.Context, tx pgx.Tx, q Question) (Dashboard, error) {
 // queue asks for all that a dashboard shows beside its pipeline, as statements of one round trip.
 func (r *reading) queue(b *pgx.Batch, org tandem.ID) {
 	from, to := r.wholeDays()
+	months, upto := wholeMonths(from, to)
 	span := pgx.StrictNamedArgs{"org": org, "first": r.first, "end": r.end}
 	only := pgx.StrictNamedArgs{"org": org}
 	b.Queue(basicSQL, only).QueryRow(func(row pgx.Row) error {
@@ -142,7 +149,7 @@ func (r *reading) queue(b *pgx.Batch, org tandem.ID) {
 		})
 		return err
 	})
-	b.Queue(rollupsSQL, pgx.StrictNamedArgs{"org": org, "measures": measures, "first": r.first, "from": from, "to": to, "end": r.end}).Query(func(rows pgx.Rows) error {
+	b.Queue(rollupsSQL, pgx.StrictNamedArgs{"org": org, "measures": measures, "first": r.first, "from": from, "months": months, "upto": upto, "to": to, "end": r.end}).Query(func(rows pgx.Rows) error {
 		var s sum
 		_, err := pgx.ForEachRow(rows, []any{&s.Measure, &s.Subject, &s.Label, &s.Bucket, &s.N}, func() error {
 			r.sums = append(r.sums, s)

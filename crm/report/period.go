@@ -121,3 +121,16 @@ func (p period) wholeDays() (from, to time.Time) {
 	}
 	return from, to
 }
+
+// wholeMonths is the part between two midnights of UTC that whole months cover; empty (equal) when there is none.
+func wholeMonths(from, to time.Time) (months, upto time.Time) {
+	first := func(t time.Time) time.Time { return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC) }
+	from, to = from.UTC(), to.UTC()
+	if months = first(from); months.Before(from) {
+		months = months.AddDate(0, 1, 0)
+	}
+	if upto = first(to); !months.Before(upto) {
+		return to, to
+	}
+	return months, upto
+}

@@ -53,11 +53,36 @@ func TestPeriods(t *testing.T) {
 		if want := []string{x.first, x.end, x.whole, x.upto}; !slices.Equal(got, want) || p.days != x.days {
 			t.Errorf("%s: %v, %d days; want %v, %d", name, got, p.days, want, x.days)
 		}
+		if months, upto := wholeMonths(whole, upto); months.Before(whole) || upto.Before(months) || upto.After(p.end) || months != upto && (months.Day() != 1 || upto.Day() != 1) {
+			t.Errorf("%s: whole months from %s to %s", name, months, upto)
+		}
 		for i := range p.days {
 			date := p.firstDate.AddDate(0, 0, i)
 			if p.index(midnight(date, p.zone)) != i || p.index(midnight(date.Add(day), p.zone).Add(-time.Second)) != i {
 				t.Errorf("%s: day %d is not where it should be", name, i)
 			}
+		}
+	}
+}
+
+func TestWholeMonths(t *testing.T) {
+	t.Parallel()
+	date := func(text string) time.Time {
+		d, err := time.Parse(dateLayout, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	for _, x := range [][4]string{
+		{"2026-01-01", "2026-04-01", "2026-01-01", "2026-04-01"},
+		{"2026-01-02", "2026-03-31", "2026-02-01", "2026-03-01"},
+		{"2025-12-31", "2026-01-01", "2026-01-01", "2026-01-01"},
+		{"2026-01-02", "2026-02-27", "2026-02-27", "2026-02-27"},
+	} {
+		months, upto := wholeMonths(date(x[0]), date(x[1]))
+		if got := [2]string{months.Format(dateLayout), upto.Format(dateLayout)}; got != [2]string{x[2], x[3]} {
+			t.Errorf("from %s to %s: %v, want %v", x[0], x[1], got, x[2:])
 		}
 	}
 }

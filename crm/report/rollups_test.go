@@ -5,8 +5,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -28,6 +30,12 @@ func (w *world) whole(when string) {
 		return err
 	})
 	d := w.dashboard(report.Question{Days: 3})
+	// A period in the middle of which this month is, so that it is read as one row.
+	now := time.Now()
+	long := w.dashboard(report.Question{From: now.AddDate(0, -1, -now.Day()).Format(time.DateOnly), To: now.AddDate(0, 2, 0).Format(time.DateOnly), Zone: "America/New_York"})
+	if !reflect.DeepEqual(long.Conversations, d.Conversations) || long.Response.First.All.Count != d.Response.First.All.Count || long.Handoffs.Requested != d.Handoffs.Requested {
+		w.Errorf("%s: by the month %+v, by the day %+v", when, long.Conversations, d.Conversations)
+	}
 	c, h := d.Conversations, d.Handoffs
 	var days report.DayFigures
 	for _, day := range d.Days {
