@@ -15,12 +15,12 @@ var floors = map[string]int{
 	"internal/events": 2, "internal/timers": 2, "internal/blob/loose": 2, "internal/pg/pgtest": 2, "channels/channeltest": 2, "bus/bustest": 2,
 	"internal/record": 3, "tools/cleanroom": 3,
 	"crm": 4, "team": 4, "agents/llm": 4,
-	"inbox": 5, "agents/rules": 5, "agents/agenttest": 5,
+	"inbox": 5, "crm/report": 5, "agents/rules": 5, "agents/agenttest": 5,
 	"agents": 6, "channels/webchat": 6, "channels/webhook": 6,
 	"agents/tools": 7, "api": 7,
 	"internal/hub":   8,
 	"internal/bench": 9, "internal/bench/ingest": 10, "internal/bench/turns": 10, "internal/bench/live": 10, "internal/bench/soak": 10,
-	"internal/bench/list": 10, "internal/bench/start": 10, "tools/bench": 11,
+	"internal/bench/list": 10, "internal/bench/dashboard": 11, "internal/bench/start": 10, "tools/bench": 12,
 	"cmd/tandem": 9, "internal/tandemtest": 9, "tools/testrun": 9, "tools/prove": 9, "internal/prove": 9, "internal/prove/road": 10, "internal/prove/scale": 10, "internal/prove/load": 10, "tools/oracle": 9, "internal/prove/faults": 9,
 }
 

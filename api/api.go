@@ -203,6 +203,7 @@ func (s *server) routes() {
 	s.leadRoutes()
 	s.dealRoutes()
 	s.activityRoutes()
+	s.dashboardRoutes()
 	s.memberRoutes()
 	s.notificationRoutes()
 	s.runRoutes()

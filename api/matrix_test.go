@@ -104,19 +104,21 @@ var bodies = map[string]string{
 	"get-documents-id-content":               ``,
 
 	"get-documents-id-versions-n-content": ``,
+	"get-metrics-dashboard":               ``,
 }
 
 // queries has the query of operations that need one, with every filter aimed at a foreign id.
 var queries = map[string]string{
-	"get-conversations":    "?channel_id=FOREIGN&contact_id=FOREIGN&lead_id=FOREIGN&owner_id=FOREIGN&account_id=FOREIGN&team_id=FOREIGN",
-	"get-leads":            "?filter[board_id]=FOREIGN&filter[stage_id]=FOREIGN&filter[contact_id]=FOREIGN&filter[assignee_id]=FOREIGN",
-	"get-deals":            "?filter[board_id]=FOREIGN&filter[stage_id]=FOREIGN&filter[account_id]=FOREIGN&filter[contact_id]=FOREIGN&filter[lead_id]=FOREIGN&filter[assignee_id]=FOREIGN",
-	"get-stages":           "?filter[board_id]=FOREIGN",
-	"get-runs":             "?conversation_id=FOREIGN&member_id=FOREIGN",
-	"get-knowledge-search": "?q=victimmark",
-	"get-contacts":         "?search=victimmark",
-	"post-documents":       "?name=mine.json&lead_id=FOREIGN",
-	"get-documents":        "?filter[lead_id]=FOREIGN&filter[owner_id]=FOREIGN",
+	"get-conversations":     "?channel_id=FOREIGN&contact_id=FOREIGN&lead_id=FOREIGN&owner_id=FOREIGN&account_id=FOREIGN&team_id=FOREIGN",
+	"get-leads":             "?filter[board_id]=FOREIGN&filter[stage_id]=FOREIGN&filter[contact_id]=FOREIGN&filter[assignee_id]=FOREIGN",
+	"get-deals":             "?filter[board_id]=FOREIGN&filter[stage_id]=FOREIGN&filter[account_id]=FOREIGN&filter[contact_id]=FOREIGN&filter[lead_id]=FOREIGN&filter[assignee_id]=FOREIGN",
+	"get-stages":            "?filter[board_id]=FOREIGN",
+	"get-runs":              "?conversation_id=FOREIGN&member_id=FOREIGN",
+	"get-knowledge-search":  "?q=victimmark",
+	"get-contacts":          "?search=victimmark",
+	"post-documents":        "?name=mine.json&lead_id=FOREIGN",
+	"get-documents":         "?filter[lead_id]=FOREIGN&filter[owner_id]=FOREIGN",
+	"get-metrics-dashboard": "?board_id=FOREIGN",
 }
 
 const victimMark = "victimmark"
@@ -251,7 +253,9 @@ func furnish(t *testing.T, h *tandemtest.Hub, o tandemtest.Org) []tandem.ID {
 			return tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM outbox WHERE org_id = @org AND published_at IS NULL)
 				OR EXISTS (SELECT FROM messages WHERE org_id = @org AND status IN ('queued', 'dispatching', 'retry_wait'))
 				OR (SELECT count(*) FROM events WHERE org_id = @org) > (SELECT count(*) FROM event_seals WHERE org_id = @org)
-				OR NOT EXISTS (SELECT FROM chunks WHERE org_id = @org)`, pgx.StrictNamedArgs{"org": o.ID}).Scan(&busy)
+				OR NOT EXISTS (SELECT FROM chunks WHERE org_id = @org)
+				OR EXISTS (SELECT FROM outbox o WHERE o.org_id = @org AND o.topic IN ('message.received', 'conversation.opened', 'handoff.requested', 'lead.created')
+				           AND NOT EXISTS (SELECT FROM processed p WHERE p.consumer = 'rollups' AND p.msg_id = o.msg_id))`, pgx.StrictNamedArgs{"org": o.ID}).Scan(&busy)
 		})
 		return !busy
 	})

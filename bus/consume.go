@@ -50,12 +50,21 @@ type Consumer struct {
 	// Handle does the work and returns nil when it is durable. Invalid, NotFound, Forbidden and
 	// Unauthenticated will not get better: the message is dead at once. It must bear repetition.
 	Handle func(ctx context.Context, m Msg) error
+	// Together, which is optional, does the work of many messages at once, at most Most of them. When it fails it
+	// gets half of them, and so on: one that is at fault comes to Handle alone. It must bear repetition as Handle does.
+	Together func(ctx context.Context, list []Msg) error
+	// Most bounds what Together gets, and what one worker holds; 0 means 256, at most 1024.
+	Most int
+	// Linger is how long a worker that has a message waits for more to come up, so that Together has fewer to do with
+	// more each; only with Together.
+	Linger time.Duration
 	// Dead keeps a message that will not be tried again. Until it returns nil the message stays.
 	Dead func(ctx context.Context, m Msg, cause error) error
 }
 
 const (
 	maxWorkers    = 256
+	mostTogether  = 1024
 	maxAckPending = 4096
 	maxBackoff    = time.Minute
 
@@ -112,6 +121,10 @@ func (c *Consumer) complete() error {
 	if c.Grace <= 0 {
 		c.Grace = 5 * time.Second
 	}
+	if c.Most <= 0 {
+		c.Most = 256
+	}
+	c.Most = min(c.Most, mostTogether)
 	return nil
 }
 
@@ -126,7 +139,7 @@ type durable struct {
 	excused map[string]int // by message id: failed tries that were not the message's fault
 }
 
-// work pulls one message at a time: it never holds more than it handles, so no message ages
+// work pulls one message at a time, or as many as Together takes: it never holds more than it handles, so no message ages
 // in a buffer until the server gives it to somebody else.
 func (d *durable) work(ctx, hctx context.Context) {
 	for wait := time.Duration(0); ctx.Err() == nil; {
@@ -144,7 +157,11 @@ func (d *durable) work(ctx, hctx context.Context) {
 		switch {
 		case err == nil:
 			wait = 0
-			d.handle(ctx, hctx, m)
+			if d.c.Together != nil {
+				d.together(ctx, hctx, d.more(ctx, cons, m))
+			} else {
+				d.handle(ctx, hctx, m)
+			}
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded):
@@ -236,12 +253,17 @@ func (d *durable) rewound(ctx context.Context, cons jetstream.Consumer, cfg jets
 	return d.b.js.CreateOrUpdateConsumer(ctx, streamName, cfg)
 }
 
-// handle runs one message to its verdict: done, later, or dead.
-func (d *durable) handle(ctx, hctx context.Context, jm jetstream.Msg) {
+func msgOf(jm jetstream.Msg) Msg {
 	m := Msg{Subject: jm.Subject(), ID: tandem.ID(jm.Headers().Get(jetstream.MsgIDHeader)), Body: jm.Data(), Delivered: 1}
 	if md, err := jm.Metadata(); err == nil {
 		m.Delivered, m.Published = int(md.NumDelivered), md.Timestamp
 	}
+	return m
+}
+
+// handle runs one message to its verdict: done, later, or dead.
+func (d *durable) handle(ctx, hctx context.Context, jm jetstream.Msg) {
+	m := msgOf(jm)
 	stop := d.progress(jm)
 	defer stop()
 
@@ -253,7 +275,12 @@ func (d *durable) handle(ctx, hctx context.Context, jm jetstream.Msg) {
 	if mutant.Is("ack-before-commit") {
 		d.answer(jm.Ack(), m)
 	}
-	err := d.guard(hctx, m)
+	d.verdict(ctx, hctx, jm, m, d.guard(hctx, m))
+}
+
+// verdict answers for a message that was handled, err saying how.
+func (d *durable) verdict(ctx, hctx context.Context, jm jetstream.Msg, m Msg, err error) {
+	tries := m.Delivered - d.excuses(m)
 	kind := tandem.KindOf(err)
 	switch {
 	case err == nil && d.b.o.Unheard != nil && d.b.o.Unheard(m):
@@ -321,8 +348,8 @@ func (d *durable) bury(ctx context.Context, jm jetstream.Msg, m Msg, cause error
 	d.answer(jm.Term(), m)
 }
 
-// progress keeps the server from giving the message to somebody else while it is handled.
-func (d *durable) progress(jm jetstream.Msg) (stop func()) {
+// progress keeps the server from giving the messages to somebody else while they are handled.
+func (d *durable) progress(list ...jetstream.Msg) (stop func()) {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -333,7 +360,9 @@ func (d *durable) progress(jm jetstream.Msg) (stop func()) {
 			case <-done:
 				return
 			case <-t.C:
-				_ = jm.InProgress() // without a connection the message comes again, which handlers bear
+				for _, jm := range list {
+					_ = jm.InProgress() // without a connection the message comes again, which handlers bear
+				}
 			}
 		}
 	})

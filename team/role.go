@@ -33,6 +33,7 @@ var Permissions = permissions(
 	"inbound:write",
 	"knowledge:read", "knowledge:write",
 	"member:read", "member:write",
+	"report:read",
 	"run:read",
 )
 

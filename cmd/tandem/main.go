@@ -31,6 +31,7 @@ type cli struct {
 	Demo    demoCmd    `cmd:"" help:"Run Tandem with a demo organization and simulated customers."`
 	Init    initCmd    `cmd:"" help:"Make an organization with its owner, a board, a chat and a lead form."`
 	Migrate migrateCmd `cmd:"" help:"Bring the schema of your own database up to date."`
+	Rollups rollupsCmd `cmd:"" help:"Have the numbers of dashboards counted anew."`
 	Doctor  doctorCmd  `cmd:"" help:"Check everything Tandem needs and say how to mend what is not right."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }

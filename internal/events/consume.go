@@ -31,8 +31,14 @@ type Subscription struct {
 	Backoff time.Duration
 	// Apply makes the effect inside tx. Effect and memory commit together, so it happens exactly once.
 	Apply func(ctx context.Context, tx pgx.Tx, f Fact) error
+	// ApplyAll is Apply for whatever facts of one organization have come up together, at most togetherMost of them: under
+	// load one transaction applies and remembers many. Facts that were applied before are not among them.
+	ApplyAll func(ctx context.Context, tx pgx.Tx, facts []Fact) error
+	// Before, which only ApplyAll may have beside it, runs in tx before it is looked up which facts are new: it takes the
+	// locks that ApplyAll relies on.
+	Before func(ctx context.Context, tx pgx.Tx) error
 	// Handle opens its own transactions, or calls the outside world. It may run again for the same
-	// fact after a crash, and must bear that. Exactly one of Apply and Handle is set.
+	// fact after a crash, and must bear that. Exactly one of Apply, ApplyAll and Handle is set.
 	Handle func(ctx context.Context, f Fact) error
 	// Wants, which only Handle may have beside it, reads in tx which of the facts, all of one
 	// organization, give Handle anything to do; those it does not want are remembered by the same
@@ -44,8 +50,14 @@ type Subscription struct {
 // Handle get carries Tandem itself as actor of the fact's organization, on the event's causal
 // chain. A fact that fails for good becomes a row of dead_letters and counts as processed.
 func Consume(ctx context.Context, db *pg.DB, b *bus.Bus, s Subscription) error {
-	if (s.Apply == nil) == (s.Handle == nil) || s.Wants != nil && s.Handle == nil {
-		return tandem.Errorf(tandem.Invalid, "The subscription %q needs exactly one of Apply and Handle.", s.Name)
+	ways := 0
+	for _, set := range []bool{s.Apply != nil, s.ApplyAll != nil, s.Handle != nil} {
+		if set {
+			ways++
+		}
+	}
+	if ways != 1 || s.Wants != nil && s.Handle == nil || s.Before != nil && s.ApplyAll == nil {
+		return tandem.Errorf(tandem.Invalid, "The subscription %q needs exactly one of Apply, ApplyAll and Handle.", s.Name)
 	}
 	subjects := make([]string, len(s.Topics))
 	for i, t := range s.Topics {
@@ -62,7 +74,11 @@ func Consume(ctx context.Context, db *pg.DB, b *bus.Bus, s Subscription) error {
 		r.slots = make(chan struct{}, max(workers, 1))
 		workers = glances + max(workers, 1)
 	}
-	return b.Consume(ctx, bus.Consumer{Name: s.Name, Subjects: subjects, Workers: workers, MaxDeliver: s.MaxDeliver, Backoff: s.Backoff, Handle: r.handle, Dead: r.dead})
+	c := bus.Consumer{Name: s.Name, Subjects: subjects, Workers: workers, MaxDeliver: s.MaxDeliver, Backoff: s.Backoff, Handle: r.handle, Dead: r.dead}
+	if s.ApplyAll != nil {
+		c.Together, c.Most, c.Linger = r.together, togetherMost, togetherLinger
+	}
+	return b.Consume(ctx, c)
 }
 
 func topicSubject(topic string) (string, error) {
@@ -101,6 +117,9 @@ func (r *reader) handle(ctx context.Context, m bus.Msg) error {
 	f, err := decode(m)
 	if err != nil {
 		return err
+	}
+	if r.s.ApplyAll != nil {
+		return r.together(ctx, []bus.Msg{m})
 	}
 	ctx = systemOf(ctx, f.Org)
 	if r.s.Apply != nil {

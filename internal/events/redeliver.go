@@ -24,13 +24,24 @@ func Redeliver(ctx context.Context, db *pg.DB, s Subscription, letter tandem.ID)
 	}
 	r := &reader{db: db, s: s}
 	ctx = systemOf(ctx, a.Org)
-	if s.Apply != nil {
+	apply := s.Apply
+	if s.ApplyAll != nil {
+		apply = func(ctx context.Context, tx pgx.Tx, f Fact) error {
+			if s.Before != nil {
+				if err := s.Before(ctx, tx); err != nil {
+					return err
+				}
+			}
+			return s.ApplyAll(ctx, tx, []Fact{f})
+		}
+	}
+	if apply != nil {
 		return db.Tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 			ctx, f, err := r.letter(ctx, tx, deadLetterSQL+" FOR UPDATE", a.Org, letter) // two people press the button at once
 			if err != nil {
 				return err
 			}
-			if err := s.Apply(ctx, tx, f); err != nil {
+			if err := apply(ctx, tx, f); err != nil {
 				return err
 			}
 			return deleteLetter(ctx, tx, a.Org, letter)

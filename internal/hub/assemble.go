@@ -22,6 +22,7 @@ import (
 	"github.com/tandemhq/tandem/channels/webchat"
 	"github.com/tandemhq/tandem/channels/webhook"
 	"github.com/tandemhq/tandem/crm"
+	"github.com/tandemhq/tandem/crm/report"
 	"github.com/tandemhq/tandem/inbox"
 	"github.com/tandemhq/tandem/internal/blob/loose"
 	"github.com/tandemhq/tandem/internal/egress"
@@ -63,9 +64,10 @@ func (h *Hub) assemble() (err error) {
 	indexer := &agents.Indexer{DB: h.work, Embedder: h.Embedder}
 	h.courier = events.Subscription{Name: "courier", Topics: []string{events.TopicOut}, Workers: 8, MaxDeliver: 10, Handle: courier.Deliver}
 	h.indexer = indexer.Subscription()
+	h.rollups = &report.Rollups{DB: h.work, Logger: c.Logger}
 	h.Drain = &events.Drain{
 		DB: h.work, Publish: h.Bus.Publish, State: h.Bus.State, Logger: c.Logger,
-		Consumers: []events.Subscription{h.Runner.Subscription(), h.indexer, h.courier, team.Notifier()},
+		Consumers: []events.Subscription{h.Runner.Subscription(), h.indexer, h.courier, team.Notifier(), h.rollups.Subscription()},
 	}
 	return nil
 }
@@ -83,9 +85,12 @@ func (h *Hub) startRoles(context.Context) error {
 	relay.run("batcher", h.Batcher.Run)
 	relay.run("memory", giveBack)
 	consume := func(cr *crew, s events.Subscription) {
-		if s.Apply != nil {
+		switch {
+		case s.ApplyAll != nil:
+			s.ApplyAll = h.countedAll(s.Name, s.ApplyAll)
+		case s.Apply != nil:
 			s.Apply = h.countedApply(s.Name, s.Apply)
-		} else {
+		default:
 			handle := h.counted(s.Name, s.Handle)
 			s.Handle = func(ctx context.Context, f events.Fact) error { return handle(here.In(ctx), f) }
 		}
@@ -102,6 +107,8 @@ func (h *Hub) startRoles(context.Context) error {
 		turns.run("file sweeper", sweeper.Run)
 		consume(turns, h.indexer)
 		consume(turns, team.Notifier())
+		turns.run("rollups of old events", h.rollups.Run)
+		consume(turns, h.rollups.Subscription())
 	}
 	if c.has(RoleAgents) {
 		turns.run("turn watch", func(ctx context.Context) error { return h.Runner.Watch(ctx, h.Bus.Listen) })

@@ -44,3 +44,18 @@ func (h *Hub) countedApply(consumer string, apply func(context.Context, pgx.Tx, 
 		return err
 	}
 }
+
+// countedAll is counted for a consumer that takes many facts at once. What is done is counted before its transaction has
+// committed: one that is done again after that failed counts twice.
+func (h *Hub) countedAll(consumer string, apply func(context.Context, pgx.Tx, []events.Fact) error) func(context.Context, pgx.Tx, []events.Fact) error {
+	done, failed := h.facts.WithLabelValues(consumer, "done"), h.facts.WithLabelValues(consumer, "failed")
+	return func(ctx context.Context, tx pgx.Tx, facts []events.Fact) error {
+		err := apply(ctx, tx, facts)
+		if err != nil {
+			failed.Add(float64(len(facts)))
+		} else {
+			done.Add(float64(len(facts)))
+		}
+		return err
+	}
+}

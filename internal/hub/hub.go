@@ -24,6 +24,7 @@ import (
 	"github.com/tandemhq/tandem/agents"
 	"github.com/tandemhq/tandem/agents/llm"
 	"github.com/tandemhq/tandem/bus"
+	"github.com/tandemhq/tandem/crm/report"
 	"github.com/tandemhq/tandem/inbox"
 	"github.com/tandemhq/tandem/internal/blob"
 	"github.com/tandemhq/tandem/internal/egress"
@@ -54,6 +55,7 @@ type Hub struct {
 	egress   *egress.Client
 	courier  events.Subscription
 	indexer  events.Subscription
+	rollups  *report.Rollups
 	facts    *prometheus.CounterVec
 	lock     *os.File
 	cluster  *cluster

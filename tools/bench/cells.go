@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/tandemhq/tandem/internal/bench"
+	"github.com/tandemhq/tandem/internal/bench/dashboard"
 	"github.com/tandemhq/tandem/internal/bench/ingest"
 	"github.com/tandemhq/tandem/internal/bench/list"
 	"github.com/tandemhq/tandem/internal/bench/live"
@@ -24,6 +25,7 @@ var cells = []cell{
 	{"llm", turns.Run},
 	{"sse", live.Run},
 	{"list", list.Run},
+	{"dashboard", dashboard.Run},
 	{"start", start.Run},
 	{"soak", soak.Run},
 }
