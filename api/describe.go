@@ -123,6 +123,7 @@ var meanings = map[int]struct{ when, kind, detail string }{
 	http.StatusUnsupportedMediaType:  {"The body is not JSON by its Content-Type.", "unsupported_media_type", "Unknown content type: text/plain."},
 	http.StatusUnprocessableEntity:   {"A field or a parameter is not right; errors names each.", "invalid", "title: A title is needed."},
 	http.StatusTooManyRequests:       {"There were too many requests. Retry-After says when to try again.", "throttled", "Too many leads at once. Try again a little later."},
+	http.StatusInternalServerError:   {"A fault of ours; name the request when you report it.", "internal", "Something went wrong on our side."},
 	http.StatusServiceUnavailable:    {"Something that Tandem needs is away for a moment. Nothing was done; try again.", "unavailable", "The database does not answer."},
 }
 
