@@ -138,6 +138,7 @@ var scenarios = []scenario{
 	{op: "post-handoffs-id-accept", id: "handoff", key: "second", body: `{}`, status: 200, event: "handoff.accepted", has: []string{`"state":"accepted"`}},
 	{op: "post-handoffs-id-accept", id: "handoff", body: `{}`, status: 409, has: []string{`"owner":{`}},
 	{op: "post-conversations-id-hand-to-ai", id: "conversation", key: "second", body: `{"member_id":"{colleague}"}`, status: 422},
+	{op: "post-conversations-id-hand-to-ai", id: "conversation", key: "second", body: `{"member_id":"nonsense"}`, status: 422, has: []string{`"field":"member_id"`}},
 	{op: "post-conversations-id-hand-to-ai", id: "conversation", key: "second", body: `{"member_id":"{ai}"}`, status: 200, event: "conversation.handed_to_ai", has: []string{`"kind":"ai"`}},
 
 	{op: "get-contacts", query: "?search=ada", status: 200, has: []string{`"ada@example.com"`}},
