@@ -72,8 +72,10 @@ describe('the documentation of the API', () => {
   it('calls the API as whoever is signed in', async () => {
     const { page, foreign } = await open()
     await hub.signIn(page)
-    await page.goto('/docs#/me/get-me')
+    await page.goto('/docs')
+    await page.locator('[id="operations-tag-me"] button').last().click()
     const me = operation(page, 'Who is signed in')
+    await me.getByRole('button').first().click()
     await me.getByRole('button', { name: 'Try it out' }).click()
     await me.getByRole('button', { name: 'Execute' }).click()
     await me.locator('.live-responses-table').getByText(hub.demo.email).first().waitFor()

@@ -32,16 +32,21 @@ async function show(into: HTMLElement): Promise<void> {
   })
 }
 
-/** Gives the viewer's controls the names that it leaves out. */
+/** Mends what the viewer leaves out for keyboards and screen readers, whenever it draws something. */
 function mend(view: HTMLElement): void {
-  const name = () => {
-    for (const input of view.querySelectorAll('input.operation-filter-input:not([aria-label])'))
-      input.setAttribute('aria-label', 'Filter by tag')
-    for (const select of view.querySelectorAll('select:not([aria-label], [id])'))
-      select.setAttribute('aria-label', 'Choose')
+  const each = (selector: string, change: (node: Element) => void) => {
+    for (const node of view.querySelectorAll(selector)) change(node)
   }
-  name()
-  new MutationObserver(name).observe(view, { childList: true, subtree: true })
+  const all = () => {
+    each('input.operation-filter-input:not([aria-label])', (n) =>
+      n.setAttribute('aria-label', 'Filter by tag'),
+    )
+    each('select:not([aria-label])', (n) => n.setAttribute('aria-label', 'Choose'))
+    each('.opblock-summary-control a[href]', (n) => n.removeAttribute('href')) // a link inside of a button
+    each('.microlight:not([tabindex])', (n) => n.setAttribute('tabindex', '0')) // it scrolls
+  }
+  all()
+  new MutationObserver(all).observe(view, { childList: true, subtree: true })
 }
 
 function sayWhy(into: HTMLElement, thrown: unknown): void {
