@@ -5,7 +5,7 @@ STATICCHECK := go tool -modfile=tools/staticcheck/go.mod staticcheck
 GO_FILES     = $(shell find . \( -name node_modules -o -path ./data \) -prune -o -name '*.go' -print)
 
 .DEFAULT_GOAL := help
-.PHONY: run test bench prove mutants promises build web fmt lint clean help
+.PHONY: run test bench prove mutants promises build web api fmt lint clean help
 
 run: ## install what is missing, build, and start Tandem with demo data (DATA=dir; default data)
 	@DATA="$(DATA)" exec scripts/run
@@ -31,6 +31,11 @@ build: ## bin/tandem with the web app inside
 web: ## the web app and the chat widget into web/dist
 	@exec scripts/web build
 
+api: ## api/openapi.json, the table of who may do what, and the web app's client, written anew from the routes
+	@go test ./api -run '^(TestOpenAPIFile|TestRolesAndRoutes)$$' -count=1 -update
+	@scripts/web install
+	@cd web && npm run --silent gen:api
+
 fmt: ## format Go and web sources
 	@$(GOFUMPT) -w $(GO_FILES)
 	@scripts/web install
@@ -41,7 +46,7 @@ lint: ## formatting, vet, staticcheck and the web app's checks
 	@go vet ./...
 	@$(STATICCHECK) ./...
 	@scripts/web install
-	@cd web && npm run --silent check
+	@cd web && npm run --silent check && npm run --silent lint:api && npm run --silent check:api
 
 clean: ## remove what was built; data/ stays
 	@rm -rf bin web/node_modules

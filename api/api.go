@@ -210,9 +210,7 @@ func (s *server) routes() {
 	s.knowledgeRoutes()
 	s.channelRoutes()
 	s.inboundRoutes()
-	s.describeLive()
-	s.describeNulls()
-	s.describeIncluded()
+	s.describe()
 }
 
 // crossOrigin refuses unsafe requests that a foreign page makes a browser send (Fetch

@@ -96,8 +96,10 @@ func (c *contract) hold(op string, a tandemtest.Answer) error {
 	if res == nil {
 		return fmt.Errorf("the status %d is not documented: %s", a.Status, a.Body)
 	}
-	if a.Header.Get("X-Request-Id") == "" {
-		return fmt.Errorf("the answer %d has no X-Request-Id", a.Status)
+	for _, name := range []string{"X-Request-Id", "Tandem-Version"} {
+		if a.Header.Get(name) == "" || res.Value.Headers[name] == nil {
+			return fmt.Errorf("the answer %d has no %s, or its description has none", a.Status, name)
+		}
 	}
 	if a.Status == http.StatusNoContent || a.Status == http.StatusNotModified {
 		if len(a.Body) > 0 {
@@ -178,10 +180,45 @@ func TestOpenAPIFile(t *testing.T) {
 	var ids []string
 	for id, op := range c.ops {
 		ids = append(ids, id)
-		if op.Summary == "" || len(op.Tags) != 1 {
-			t.Errorf("%s has no summary or not one tag", id)
+		if op.Summary == "" || op.Description == "" || len(op.Tags) != 1 {
+			t.Errorf("%s has no summary, no description or not one tag", id)
+			continue
+		}
+		if tag := c.doc.Tags.Get(op.Tags[0]); tag == nil || tag.Description == "" {
+			t.Errorf("the tag %s of %s is described nowhere: add it to tags in api/describe.go", op.Tags[0], id)
 		}
 	}
 	slices.Sort(ids)
 	t.Logf("figure: OpenAPI: %d operations, %d schemas", len(ids), len(c.doc.Components.Schemas))
+}
+
+// Whatever is answered names the version of the API, refusals and what is no part of the API too.
+func TestEveryAnswerNamesTheVersion(t *testing.T) {
+	t.Parallel()
+	h := tandemtest.Start(t, nil)
+	o := h.NewOrg("version")
+	for _, c := range []struct {
+		status            int
+		method, path, key string
+	}{
+		{200, http.MethodGet, "/api/v1/me", o.Key},
+		{401, http.MethodGet, "/api/v1/me", ""},
+		{401, http.MethodGet, "/api/v1/me", "tdm_nonsense"},
+		{401, http.MethodGet, "/api/v1/live", ""},
+		{404, http.MethodGet, "/api/v1/nothing", o.Key},
+		{405, http.MethodPut, "/api/v1/me", o.Key},
+		{200, http.MethodGet, "/api/v1/openapi.json", ""},
+		{404, http.MethodGet, "/api", ""},
+		{200, http.MethodGet, "/healthz", ""},
+		{200, http.MethodGet, "/metrics", ""},
+		{404, http.MethodGet, "/chat/nobody/poll", ""},
+	} {
+		if a := h.Want(c.status, c.method, c.path, c.key, nil); a.Header.Get("Tandem-Version") != "1.0.0" {
+			t.Errorf("%s %s: Tandem-Version is %q", c.method, c.path, a.Header.Get("Tandem-Version"))
+		}
+	}
+	a := h.Want(http.StatusForbidden, http.MethodPost, "/api/v1/contacts", o.Key, `{"name":"Ada"}`, "Sec-Fetch-Site", "cross-site")
+	if a.Header.Get("Tandem-Version") == "" {
+		t.Error("a request from another site is refused without Tandem-Version")
+	}
 }

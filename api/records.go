@@ -160,7 +160,7 @@ func (s *server) records(r crm.Resource) {
 				return err
 			})
 		})
-	handleAs(s, route{method: http.MethodGet, path: one, permission: may("read"), summary: "Get a " + r.Word}, item, nil,
+	handleAs(s, route{method: http.MethodGet, path: one, permission: may("read"), summary: "Get " + article(r.Word)}, item, nil,
 		func(ctx context.Context, in *getInput) (*recordOutput, error) {
 			var out recordOutput
 			return &out, s.DB.Read(ctx, func(ctx context.Context, tx pgx.Tx) error {
@@ -175,12 +175,12 @@ func (s *server) records(r crm.Resource) {
 			})
 		})
 	if r.Create != nil {
-		handleAs(s, route{method: http.MethodPost, path: r.Path, permission: may("write"), summary: "Add a " + r.Word, status: http.StatusCreated}, item, s.writable(r, true),
+		handleAs(s, route{method: http.MethodPost, path: r.Path, permission: may("write"), summary: "Add " + article(r.Word), status: http.StatusCreated}, item, s.writable(r, true),
 			func(ctx context.Context, in *recordInput) (*recordOutput, error) {
 				return s.keep(ctx, in, func(ctx context.Context, tx pgx.Tx) (any, error) { return r.Create(ctx, tx, in.RawBody) })
 			})
 	}
-	handleAs(s, route{method: http.MethodPatch, path: one, permission: may("write"), summary: "Change a " + r.Word}, item, s.writable(r, false),
+	handleAs(s, route{method: http.MethodPatch, path: one, permission: may("write"), summary: "Change " + article(r.Word)}, item, s.writable(r, false),
 		func(ctx context.Context, in *patchInput) (*recordOutput, error) {
 			version, err := ifMatch(in.IfMatch)
 			if err != nil {
@@ -194,7 +194,7 @@ func (s *server) records(r crm.Resource) {
 	if r.Archive == nil {
 		return
 	}
-	act(s, route{method: http.MethodDelete, path: one, permission: may("write"), summary: "Archive a " + r.Word + "; it can be restored"},
+	act(s, route{method: http.MethodDelete, path: one, permission: may("write"), summary: "Archive " + article(r.Word) + "; it can be restored"},
 		func(ctx context.Context, tx pgx.Tx, in *versioned) error {
 			version, err := ifMatch(in.IfMatch)
 			if err != nil {
@@ -232,8 +232,9 @@ func handleAs[I, O any](s *server, r route, answer, asked *huma.Schema, fn func(
 		Description: http.StatusText(max(r.status, http.StatusOK)), Content: map[string]*huma.MediaType{"application/json": {Schema: answer}},
 	}}
 	if asked != nil {
-		op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: asked}}}
+		op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{}}
 		op.SkipValidateBody = true
+		defer func() { op.RequestBody.Content["application/json"] = &huma.MediaType{Schema: asked} }() // huma describes a raw body as bytes
 	}
 	huma.Register(s.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := fn(ctx, in)
@@ -250,23 +251,14 @@ func (s *server) schema(t reflect.Type) *huma.Schema {
 	return s.huma.OpenAPI().Components.Schemas.Schema(t, true, t.Name())
 }
 
-// writable is the schema of what may be written of a record.
+// writable names the schema of what may be written of a record; describeBodies fills it in.
 func (s *server) writable(r crm.Resource, create bool) *huma.Schema {
-	schemas := s.huma.OpenAPI().Components.Schemas
-	whole := schemas.SchemaFromRef(s.schema(r.Row).Ref)
-	out := &huma.Schema{Type: huma.TypeObject, Properties: map[string]*huma.Schema{}, AdditionalProperties: false}
-	for _, f := range r.Fields {
-		if p := whole.Properties[f.Name]; p != nil && (f.Write || create && f.Once) {
-			if t := r.Parts[f.Name]; t != nil {
-				p = schemas.Schema(t, true, "")
-			}
-			out.Properties[f.Name] = p
-			if create && f.Needed {
-				out.Required = append(out.Required, f.Name)
-			}
-		}
+	name := r.Row.Name() + "Patch"
+	if create {
+		name = "New" + r.Row.Name()
 	}
-	return out
+	s.huma.OpenAPI().Components.Schemas.Map()[name] = &huma.Schema{Type: huma.TypeObject, AdditionalProperties: false}
+	return &huma.Schema{Ref: "#/components/schemas/" + name}
 }
 
 // only cuts the items of a page down to fields.
@@ -308,4 +300,12 @@ func plural(word string) string {
 		return word + "es"
 	}
 	return word + "s"
+}
+
+// article is a record's word after a or an.
+func article(word string) string {
+	if strings.ContainsAny(word[:1], "aeiou") {
+		return "an " + word
+	}
+	return "a " + word
 }

@@ -26,6 +26,13 @@ type route struct {
 // public marks the few routes that need no actor.
 const public = "public"
 
+// permissionExtension is where the description of an operation names its permission; it is signedIn for a route that
+// every member may use, and public.
+const (
+	permissionExtension = "x-permission"
+	signedIn            = "signed-in"
+)
+
 type ctxKey string
 
 const (
@@ -63,16 +70,20 @@ func (s *server) operation(r route) huma.Operation {
 	if r.status != 0 {
 		op.DefaultStatus = r.status
 	}
-	if r.permission != public {
-		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
-		op.Security = []map[string][]string{{"session": {}}, {"key": {}}, {"bearer": {}}}
-		if r.permission != "" {
-			op.Description = "Needs the permission `" + r.permission + "`."
-		}
-	} else {
-		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
+	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
+	op.Security = []map[string][]string{{"session": {}}, {"key": {}}, {"bearer": {}}}
+	needs := r.permission
+	switch r.permission {
+	case public:
 		op.Security = []map[string][]string{}
+		op.Description = "Needs no credentials."
+	case "":
+		needs = signedIn
+		op.Description = "Every member may, whatever the role."
+	default:
+		op.Description = "Needs the permission `" + r.permission + "`."
 	}
+	op.Extensions = map[string]any{permissionExtension: needs}
 	return op
 }
 

@@ -12,6 +12,9 @@ import (
 	"github.com/tandemhq/tandem"
 )
 
+// versionHeader names the API's version in every answer.
+const versionHeader = "Tandem-Version"
+
 type requestIDKey struct{}
 
 func requestID(ctx context.Context) string {
@@ -19,11 +22,12 @@ func requestID(ctx context.Context) string {
 	return id
 }
 
-// named gives every request an id, which also starts the causal chain of what it sets off.
+// named gives every request an id, which also starts the causal chain of what it sets off, and says which API answers.
 func named(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := string(tandem.NewID())
 		w.Header().Set("X-Request-Id", id)
+		w.Header().Set(versionHeader, Version)
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id)))
 	})
 }
@@ -104,7 +108,6 @@ func secured(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
-		h.Set("Tandem-Version", Version)
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 		next.ServeHTTP(w, r)
 	})

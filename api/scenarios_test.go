@@ -177,6 +177,7 @@ var scenarios = []scenario{
 	{op: "post-handoffs-id-accept", id: "handoff", key: "second", body: `{}`, status: 200, event: "handoff.accepted", has: []string{`"state":"accepted"`}},
 	{op: "post-handoffs-id-accept", id: "handoff", body: `{}`, status: 409, has: []string{`"owner":{`}},
 	{op: "post-conversations-id-hand-to-ai", id: "conversation", key: "second", body: `{"member_id":"{colleague}"}`, status: 422},
+	{op: "post-conversations-id-hand-to-ai", id: "conversation", key: "second", body: `{"member_id":"nonsense"}`, status: 422, has: []string{`"field":"member_id"`}},
 	{op: "post-conversations-id-hand-to-ai", id: "conversation", key: "second", body: `{"member_id":"{ai}"}`, status: 200, event: "conversation.handed_to_ai", has: []string{`"kind":"ai"`}},
 
 	{op: "patch-conversations-id", id: "conversation", body: `{"subject":"Racks","priority":"urgent","tags":["B2B","vip","b2b"]}`, header: []string{"If-Match", `"1"`}, status: 200, event: "conversation.updated", has: []string{`"version":2`, `"priority":"urgent"`, `"tags":["b2b","vip"]`, `"subject":"Racks"`}},
@@ -309,6 +310,7 @@ var scenarios = []scenario{
 	{op: "post-leads-id-stage", id: "lead", body: `{"stage_id":"{stage}"}`, status: 200, event: "lead.moved", has: []string{`"kind":"open"`, `"lost_reason":null`}},
 	{op: "post-leads-id-handoff", id: "lead", key: "viewer", body: `{"reason":"policy"}`, status: 403},
 	{op: "post-leads-id-handoff", id: "nobody", body: `{"reason":"policy"}`, status: 404},
+	{op: "post-leads-id-handoff", id: "lead", body: `{"reason":"policy","to":{"member_id":"nonsense"}}`, status: 422, has: []string{`"field":"to"`}},
 	{op: "post-leads-id-handoff", id: "lead", body: `{"reason":"high_value","packet":{"summary":"She wants two racks"}}`, status: 201, event: "handoff.requested", keep: "lead handoff", has: []string{`"conversation_id":"{conversation}"`, `"lead_id":"{lead}"`}},
 	{op: "post-leads-id-handoff", id: "lead", body: `{"reason":"high_value"}`, status: 409},
 	{op: "post-handoffs-id-cancel", id: "lead handoff", body: `{}`, status: 200, event: "handoff.cancelled"},
@@ -485,7 +487,9 @@ var scenarios = []scenario{
 	{op: "post-auth-login", key: "none", body: `{"email":"{email}"}`, status: 422, has: []string{`"field":"password"`}},
 	{op: "post-auth-login", key: "none", body: `{"email":"{email}","password":"` + strings.Repeat("x", 9<<10) + `"}`, status: 413},
 	{op: "post-auth-login", key: "none", body: `{`, status: 400},
-	{op: "post-auth-logout", status: 204},
+	{op: "post-auth-logout", status: 204}, // a key has no session to end
+	{op: "post-auth-logout", key: "none", header: []string{"Cookie", "{session}"}, status: 204, event: "session.ended"},
+	{op: "post-auth-logout", key: "none", header: []string{"Cookie", "{session}"}, status: 401},
 	{op: "post-auth-logout", key: "none", status: 401},
 	{op: "get-live", key: "none", status: 401},
 	{op: "get-live", query: "?last_event_id=x", status: 422},
@@ -505,12 +509,18 @@ var scenarios = []scenario{
 // streams are the operations whose answer never ends; TestLive has their success.
 var streams = []string{"get-live"}
 
+// silent are the operations that may change something without a fact about it, each with the reason.
+var silent = map[string]string{
+	"post-conversations-id-typing": "that somebody writes is shown for six seconds and kept nowhere",
+}
+
 // Every endpoint answers as API and description say, and writes exactly the fact it is for.
 func TestScenarios(t *testing.T) {
 	t.Parallel()
 	h := tandemtest.Start(t, nil)
 	c := newContract(t, h)
 	w := newWorld(t, h)
+	wrote := map[string]bool{}
 	for i, s := range append(slices.Clone(scenarios), recordScenarios()...) {
 		if s.op == "get-runs-id" && w.ids["run"] == "" {
 			w.ids["run"] = aRun(t, h, w)
@@ -541,12 +551,16 @@ func TestScenarios(t *testing.T) {
 		case s.event != "" && !slices.Contains(facts, s.event):
 			t.Errorf("scenario %d, %s: wrote %v, want %s", i, s.op, facts, s.event)
 		}
+		wrote[s.op] = wrote[s.op] || s.event != "" && a.Status < 300
 	}
 	if w.ids["reply"] == "" || w.ids["reply"] != w.ids["again"] {
 		t.Errorf("the same Idempotency-Key made the messages %s and %s", w.ids["reply"], w.ids["again"])
 	}
 	answers := 0
-	for op := range c.ops {
+	for op, o := range c.ops {
+		if _, known := silent[op]; o.method != http.MethodGet && wrote[op] == known {
+			t.Errorf("%s changes something: it needs a scenario that succeeds with the event that it writes, or a line in silent with the reason (and not both)", op)
+		}
 		good, bad := 0, 0
 		for status, n := range c.seen[op] {
 			answers += n
@@ -621,6 +635,8 @@ func (w *world) learn(t *testing.T, s scenario, a tandemtest.Answer) {
 		var got struct{ Contact, Lead, Conversation, Message struct{ ID string } }
 		a.Into(t, &got)
 		w.ids["contact"], w.ids["lead"], w.ids["conversation"], w.ids["message"] = got.Contact.ID, got.Lead.ID, got.Conversation.ID, got.Message.ID
+	case s.op == "post-auth-login" && a.Status == http.StatusOK:
+		w.ids["session"], _, _ = strings.Cut(a.Header.Get("Set-Cookie"), ";")
 	case s.keep != "":
 		var got struct {
 			ID     string

@@ -318,6 +318,12 @@ const fallbackSQL = `
 // fallback team, or, in an organization without one, its longest-serving owner or admin.
 func target(ctx context.Context, tx pgx.Tx, org tandem.ID, to Target) (Target, error) {
 	args := pgx.StrictNamedArgs{"org": org}
+	unknown := tandem.InvalidFields(tandem.FieldError{Field: "to", Message: "There is nobody like that to hand over to."})
+	for _, id := range []tandem.ID{to.Member, to.Team} {
+		if _, err := tandem.ParseID(string(id)); id != "" && err != nil {
+			return to, unknown
+		}
+	}
 	var err error
 	switch {
 	case to.Skill != "":
@@ -341,7 +347,7 @@ func target(ctx context.Context, tx pgx.Tx, org tandem.ID, to Target) (Target, e
 		}
 	}
 	if pg.NoRows(err) {
-		return to, tandem.InvalidFields(tandem.FieldError{Field: "to", Message: "There is nobody like that to hand over to."})
+		return to, unknown
 	}
 	if err != nil {
 		return to, fmt.Errorf("find handoff target: %w", err)

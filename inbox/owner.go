@@ -284,10 +284,14 @@ func HandToAI(ctx context.Context, tx pgx.Tx, conv, member tandem.ID) (Conversat
 	if err != nil {
 		return Conversation{}, err
 	}
+	unknown := tandem.InvalidFields(tandem.FieldError{Field: "member_id", Message: "There is no active AI member like that."})
+	if _, err := tandem.ParseID(string(member)); member != "" && err != nil {
+		return Conversation{}, unknown
+	}
 	var ai tandem.MemberRef
 	err = tx.QueryRow(ctx, aiMemberSQL, pgx.StrictNamedArgs{"org": a.Org, "wanted": member.Ptr(), "preferred": c.AIMember.Ptr()}).Scan(&ai.ID, &ai.Kind, &ai.Name)
 	if pg.NoRows(err) {
-		return Conversation{}, tandem.InvalidFields(tandem.FieldError{Field: "member_id", Message: "There is no active AI member like that."})
+		return Conversation{}, unknown
 	}
 	if err != nil {
 		return Conversation{}, fmt.Errorf("find AI member: %w", err)

@@ -282,6 +282,7 @@ func (g *gate) logout(ctx context.Context, db *pg.DB, token string) error {
 		if err != nil {
 			return err
 		}
+		s.actor.Chain = tandem.ChainFrom(ctx)
 		ctx = tandem.WithActor(ctx, s.actor)
 		var id tandem.ID
 		if err := tx.QueryRow(ctx, sqlEndSession, pgx.StrictNamedArgs{"org": s.actor.Org, "hash": hash[:]}).Scan(&id); err != nil {

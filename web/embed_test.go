@@ -1,6 +1,8 @@
 package web
 
 import (
+	"bytes"
+	"compress/gzip"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -83,6 +85,37 @@ func TestSiteCompression(t *testing.T) {
 		}
 		if ct := w.Header().Get("Content-Type"); ct != "text/html; charset=utf-8" {
 			t.Errorf("Accept-Encoding %q: Content-Type %q", c.accept, ct)
+		}
+	}
+}
+
+// What the build left packed alone is served to everybody, and the documentation allows no inline style.
+func TestSitePackedOnly(t *testing.T) {
+	t.Parallel()
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	if _, err := z.Write([]byte("<!doctype html>")); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := newSite(fstest.MapFS{"index.html.gz": {Data: packed.Bytes()}, "docs.html.gz": {Data: packed.Bytes()}, "docs.html.br": {Data: []byte("BR")}})
+	for _, c := range []struct{ path, accept, coding, body string }{
+		{"/", "", "", "<!doctype html>"},
+		{"/", "gzip", "gzip", packed.String()},
+		{"/docs", "br", "br", "BR"},
+		{"/docs", "identity", "", "<!doctype html>"},
+	} {
+		w := get(t, s, c.path, "Accept-Encoding", c.accept)
+		if w.Code != http.StatusOK || w.Body.String() != c.body || w.Header().Get("Content-Encoding") != c.coding {
+			t.Errorf("GET %s with %q: %d %q %q", c.path, c.accept, w.Code, w.Header().Get("Content-Encoding"), w.Body)
+		}
+		if ct := w.Header().Get("Content-Type"); ct != "text/html; charset=utf-8" {
+			t.Errorf("GET %s with %q: Content-Type %q", c.path, c.accept, ct)
+		}
+		if inline := strings.Contains(w.Header().Get("Content-Security-Policy"), "unsafe"); inline != (c.path == "/") {
+			t.Errorf("GET %s: policy %q", c.path, w.Header().Get("Content-Security-Policy"))
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/base64"
 	"io"
@@ -19,6 +20,9 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-
 	"img-src 'self' data: blob:; connect-src 'self'; manifest-src 'self'; " +
 	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
+// docsPolicy is policy for the API's documentation, whose viewer needs no inline style either.
+var docsPolicy = strings.Replace(policy, "style-src 'self' 'unsafe-inline'", "style-src 'self'", 1)
+
 const (
 	forever    = "public, max-age=31536000, immutable"
 	revalidate = "no-cache"
@@ -26,11 +30,11 @@ const (
 
 const notBuilt = "The web app is not part of this build. Run `make web` and build again.\n"
 
-// asset is one file with its precompressed twins. Their bytes stay where the compiler put them, so that the app takes no
-// memory until somebody asks for it.
+// asset is one file in the forms that the build left of it. Their bytes stay where the compiler put them, so that the app
+// takes no memory until somebody asks for it.
 type asset struct {
 	dist          fs.FS
-	plain, br, gz string // names; empty: there is no such twin
+	plain, br, gz string // names; empty: there is no such form. One of plain and gz is always there
 	ctype         string
 	etag          func() string // of the content
 }
@@ -51,18 +55,22 @@ func newSite(dist fs.FS) *site {
 		}
 		return nil
 	})
-	twin := func(p string) string {
+	form := func(p string) string {
 		if !files[p] {
 			return ""
 		}
 		return p
 	}
-	for p := range files {
-		if !isTwin(p, files) {
-			s.assets[p] = &asset{
-				dist: dist, plain: p, br: twin(p + ".br"), gz: twin(p + ".gz"), ctype: contentType(p),
-				etag: sync.OnceValue(func() string { return hashOf(dist, p) }),
-			}
+	for file := range files {
+		p := strings.TrimSuffix(strings.TrimSuffix(file, ".br"), ".gz")
+		a := &asset{dist: dist, plain: form(p), br: form(p + ".br"), gz: form(p + ".gz"), ctype: contentType(p)}
+		kept := a.plain
+		if kept == "" {
+			kept = a.gz
+		}
+		if kept != "" {
+			a.etag = sync.OnceValue(func() string { return hashOf(dist, kept) })
+			s.assets[p] = a
 		}
 	}
 	return s
@@ -75,12 +83,6 @@ func hashOf(dist fs.FS, name string) string {
 		_ = f.Close()
 	}
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:12])
-}
-
-// isTwin tells the compressed copy of another file from a file of its own.
-func isTwin(p string, files map[string]bool) bool {
-	base, ext := strings.TrimSuffix(p, path.Ext(p)), path.Ext(p)
-	return files[base] && (ext == ".br" || ext == ".gz")
 }
 
 // contentType does not ask the operating system's tables first, because a machine
@@ -132,6 +134,9 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.Set("Cache-Control", cachePolicy(name))
+	if name == "docs.html" {
+		h.Set("Content-Security-Policy", docsPolicy)
+	}
 	if name == "widget.js" {
 		h.Set("Cross-Origin-Resource-Policy", "cross-origin") // shops load it from their own pages
 	}
@@ -142,6 +147,9 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // path is one of the app's own addresses (no file extension, not under assets or api).
 func (s *site) find(urlPath string) (string, *asset) {
 	name := strings.TrimPrefix(path.Clean("/"+urlPath), "/")
+	if name == "docs" {
+		name = "docs.html"
+	}
 	if a := s.assets[name]; a != nil {
 		return name, a
 	}
@@ -164,13 +172,15 @@ func cachePolicy(name string) string {
 
 // write sends the smallest form that the client takes.
 func (a *asset) write(w http.ResponseWriter, r *http.Request) {
-	name, coding := a.plain, ""
+	name, coding, unpack := a.plain, "", false
 	accepts := r.Header.Get("Accept-Encoding")
 	switch {
 	case a.br != "" && accepted(accepts, "br"):
 		name, coding = a.br, "br"
 	case a.gz != "" && accepted(accepts, "gzip"):
 		name, coding = a.gz, "gzip"
+	case a.plain == "":
+		name, unpack = a.gz, true
 	}
 	h := w.Header()
 	etag := `"` + a.etag() + coding + `"` // each coding is its own representation
@@ -189,7 +199,13 @@ func (a *asset) write(w http.ResponseWriter, r *http.Request) {
 	}
 	defer f.Close()
 	h.Set("Content-Type", a.ctype)
-	if info, err := f.Stat(); err == nil {
+	var body io.Reader = f
+	if unpack {
+		if body, err = gzip.NewReader(f); err != nil {
+			http.Error(w, "This file cannot be read.", http.StatusInternalServerError)
+			return
+		}
+	} else if info, err := f.Stat(); err == nil {
 		h.Set("Content-Length", strconv.FormatInt(info.Size(), 10))
 	}
 	if coding != "" {
@@ -199,7 +215,7 @@ func (a *asset) write(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	_, _ = io.Copy(w, f) // a client that left early is no failure of ours
+	_, _ = io.Copy(w, body) // a client that left early is no failure of ours
 }
 
 // accepted reports whether an Accept-Encoding header names the coding with a weight above zero.

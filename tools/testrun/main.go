@@ -83,6 +83,8 @@ func (b *bench) steps(ctx context.Context) {
 				return
 			}
 			b.command(ctx, "web check", "web", output("npm", "run", "--silent", "check"))
+			b.command(ctx, "API description", "web", output("npm", "run", "--silent", "lint:api"))
+			b.command(ctx, "API client", "web", output("npm", "run", "--silent", "check:api"))
 			b.vitest(ctx, "web tests", "vite.config.ts")
 			b.vitest(ctx, "widget tests", "vite.widget.config.ts")
 		},

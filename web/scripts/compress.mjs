@@ -1,6 +1,6 @@
-// Writes .br and .gz beside every text file of dist, so that the server never
-// compresses anything itself.
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+// Writes .br and .gz in place of every text file of dist, so that the server never compresses anything itself and the
+// program carries no third copy. Who takes neither is served the .gz unpacked.
+import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { brotliCompressSync, constants, gzipSync } from 'node:zlib'
 
@@ -25,4 +25,5 @@ for (const path of files(root)) {
     `${path}.br`,
     brotliCompressSync(body, { params: { [constants.BROTLI_PARAM_SIZE_HINT]: body.length } }),
   )
+  rmSync(path)
 }

@@ -1,14 +1,17 @@
 import createClient from 'openapi-fetch'
 import { ApiError, asApiError, errorFrom } from './errors'
-import type { paths } from './paths'
+import type { paths } from './schema'
 
 export const base = '/api/v1'
 
 /** How long a request may take before the page says that Tandem cannot be reached. */
 const patience = 20_000
 
+/** The server's own paths (schema.d.ts, made from api/openapi.json by `npm run gen:api`), below `base`. */
+type Paths = { [P in keyof paths as P extends `${typeof base}${infer Rest}` ? Rest : never]: paths[P] }
+
 /** The typed client. Every failure is thrown as an ApiError by `answer`. */
-export const api = createClient<paths>({
+export const api = createClient<Paths>({
   baseUrl: base,
   credentials: 'same-origin',
   fetch: (request) =>

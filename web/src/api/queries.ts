@@ -67,7 +67,10 @@ export function fetchMessages(
   return answer(
     api.GET('/conversations/{id}/messages', {
       signal,
-      params: { path: { id }, query: { limit: pageSize, before, after } },
+      params: {
+        path: { id },
+        query: { limit: pageSize, before: before === undefined ? undefined : Number(before), after },
+      },
     }),
   )
 }

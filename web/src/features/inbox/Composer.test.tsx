@@ -11,7 +11,7 @@ import { conversation, message } from '../../test/records'
 import { Composer, type ComposerHandle } from './Composer'
 
 const me: Me = {
-  member: { id: 'dan', kind: 'human', name: 'Daniel', role: 'agent' },
+  member: { id: 'dan', kind: 'human', name: 'Daniel', title: '', role: 'agent' },
   org: { id: 'o', name: 'Lumen', currency: 'EUR' },
   permissions: ['conversation:read', 'conversation:reply'],
 }

@@ -48,6 +48,8 @@ export function useSend() {
     kind: out.kind,
     sender: { kind: 'human', id: me.member.id, name: me.member.name },
     text: out.text,
+    html: '',
+    attachments: [],
     status,
     error,
     created_at: new Date().toISOString(),

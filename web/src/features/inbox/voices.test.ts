@@ -6,6 +6,8 @@ const ava = { kind: 'ai', id: 'ava', name: 'Ava' } as const
 const dan = { kind: 'human', id: 'dan', name: 'Daniel' } as const
 const now = new Date('2026-01-02T12:00:00')
 
+const byRules = { model: 'rules', run_id: 'run', confidence: 0.9, sources: [] }
+
 describe('voiceOf', () => {
   it.each([
     ['contact', message('m', 1)],
@@ -66,14 +68,14 @@ describe('rowsOf', () => {
           direction: 'outbound',
           sender: ava,
           status: 'sent',
-          ai: { model: 'rules' },
+          ai: byRules,
         }),
         message('m4', 4, {
           created_at: at(1),
           direction: 'outbound',
           sender: ava,
           status: 'sent',
-          ai: { model: 'rules' },
+          ai: byRules,
         }),
       ],
       now,
