@@ -48,6 +48,11 @@ func TestRandomRequests(t *testing.T) {
 	for _, id := range w.ids {
 		g.learn("", id)
 	}
+	var file struct{ ID string }
+	account := anAccount(t, h, w.Org)
+	h.Want(http.StatusCreated, http.MethodPost, "/api/v1/documents?name=a.txt&account_id="+account, w.Key, "words", plain...).Into(t, &file)
+	g.learn("documents", file.ID)
+	g.learn("accounts", account)
 	var ops []string
 	for id := range c.ops {
 		// Ten failures would close the door to the login for the whole run; the stream never ends.
@@ -168,7 +173,21 @@ func (g *generator) request(o operation) (path string, query url.Values, header 
 	case 1:
 		return path, query, header, nil
 	}
-	b, err := json.Marshal(g.value(o.RequestBody.Value.Content["application/json"].Schema.Value, 0))
+	asJSON := o.RequestBody.Value.Content["application/json"]
+	if asJSON == nil { // a file
+		switch g.IntN(4) {
+		case 0:
+			return path, query, append(header, plain...), g.text(60)
+		case 1:
+			return path, query, append(header, formHeader...), form("lead_id", g.anID("leads"), "category", g.text(10), "file="+g.text(30), g.text(60))
+		}
+		about := []string{"account_id", g.anID("accounts")}
+		if strings.HasSuffix(o.OperationID, "-versions") {
+			about = nil
+		}
+		return path, nil, append(header, formHeader...), form(append(about, "file=a.txt", "words "+g.text(60))...)
+	}
+	b, err := json.Marshal(g.value(asJSON.Schema.Value, 0))
 	if err != nil {
 		return path, query, header, "{}"
 	}
