@@ -91,7 +91,7 @@ func newWorldIn(t testing.TB, db *pg.DB, name string, b team.Budget) *world {
 		if w.ai, err = team.AddAI(ctx, tx, sealer, team.NewAI{Name: "Ava", Profile: team.AIProfile{Persona: "Friendly and brief.", Budget: b}}); err != nil {
 			return err
 		}
-		w.board, err = crm.SeedBoard(ctx, tx, "Sales", []crm.NewStage{{Name: "New"}, {Name: "Contacted"}, {Name: "Qualified"}, {Name: "Won", Kind: "won"}, {Name: "Lost", Kind: "lost"}})
+		w.board, err = crm.SeedBoard(ctx, tx, "Sales", []crm.BoardStage{{Name: "New"}, {Name: "Contacted"}, {Name: "Qualified"}, {Name: "Won", Kind: "won"}, {Name: "Lost", Kind: "lost"}})
 		if err != nil {
 			return err
 		}

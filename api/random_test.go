@@ -44,6 +44,11 @@ func TestRandomRequests(t *testing.T) {
 	for _, id := range foreign {
 		g.learn("", string(id))
 	}
+	var file struct{ ID string }
+	account := anAccount(t, h, w.Org)
+	h.Want(http.StatusCreated, http.MethodPost, "/api/v1/documents?name=a.txt&account_id="+account, w.Key, "words", plain...).Into(t, &file)
+	g.learn("documents", file.ID)
+	g.learn("accounts", account)
 	var ops []string
 	for id := range c.ops {
 		// Ten failures would close the door to the login for the whole run; the stream never ends.
@@ -217,6 +222,19 @@ func (g *generator) request(o operation) (path string, query url.Values, header 
 		return path, query, header, nil
 	}
 	media := o.RequestBody.Value.Content["application/json"]
+	if media == nil { // a file
+		switch g.IntN(4) {
+		case 0:
+			return path, query, append(header, plain...), g.text(60)
+		case 1:
+			return path, query, append(header, formHeader...), form("lead_id", g.anID("leads"), "category", g.text(10), "file="+g.text(30), g.text(60))
+		}
+		about := []string{"account_id", g.anID("accounts")}
+		if strings.HasSuffix(o.OperationID, "-versions") {
+			about = nil
+		}
+		return path, nil, append(header, formHeader...), form(append(about, "file=a.txt", "words "+g.text(60))...)
+	}
 	made := g.value(media.Schema.Value, 0)
 	if e := media.Examples["example"]; e != nil && g.IntN(2) == 0 {
 		made = g.aimed(e.Value.Value)

@@ -128,7 +128,12 @@ type asked struct {
 // file. What is stored and not committed stays loose and is removed after a day.
 func (s *server) upload(ctx context.Context, in FileInput, id tandem.ID, fields map[string]string,
 	check func(*incoming) error, add func(context.Context, pgx.Tx, crm.File) (any, error),
-) (*recordOutput, error) {
+) (out *recordOutput, err error) {
+	defer func() {
+		if err != nil { // a sender that is refused hears it at once: kept open, the connection would first be read on
+			in.w.Header().Set("Connection", "close")
+		}
+	}()
 	a, err := tandem.ActorFrom(ctx)
 	if err != nil {
 		return nil, err
@@ -162,7 +167,7 @@ func (s *server) upload(ctx context.Context, in FileInput, id tandem.ID, fields 
 	same := asked{id, u.fields, f}
 	same.File.Blob = "" // each try stores the bytes anew
 	added := false
-	out, err := s.keep(ctx, same, func(ctx context.Context, tx pgx.Tx) (any, error) {
+	out, err = s.keep(ctx, same, func(ctx context.Context, tx pgx.Tx) (any, error) {
 		added = true
 		return add(ctx, tx, f)
 	})

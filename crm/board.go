@@ -68,7 +68,7 @@ func (s boards) Info() record.Info {
 
 // Parts implements parted.
 func (s boards) Parts() map[string]reflect.Type {
-	return map[string]reflect.Type{"stages": reflect.TypeFor[[]NewStage]()}
+	return map[string]reflect.Type{"stages": reflect.TypeFor[[]BoardStage]()}
 }
 
 // New reads a board to be made, with its stages or the usual ones.
@@ -83,7 +83,7 @@ func (s boards) New(raw json.RawMessage) (Board, error) {
 		return b, err
 	}
 	if part := own["stages"]; part != nil {
-		var list []NewStage
+		var list []BoardStage
 		if json.Unmarshal(part, &list) != nil {
 			wrong = append(wrong, tandem.FieldError{Field: "stages", Message: "Give a list of stages, each with name, kind, exit_criteria, probability and color."})
 		}
@@ -332,7 +332,7 @@ FROM stages WHERE org_id = @org AND board_id = ANY(@boards::uuid[]) AND archived
 
 // usualStages are those of a new board that names none.
 func usualStages(kind string) []Stage {
-	list := []NewStage{{Name: "New"}, {Name: "Contacted"}, {Name: "Qualified"}, {Name: "Won", Kind: "won"}, {Name: "Lost", Kind: "lost"}}
+	list := []BoardStage{{Name: "New"}, {Name: "Contacted"}, {Name: "Qualified"}, {Name: "Won", Kind: "won"}, {Name: "Lost", Kind: "lost"}}
 	if kind == "deal" {
 		list = dealStages
 	}
@@ -345,7 +345,7 @@ func usualStages(kind string) []Stage {
 
 // SeedBoard makes a board for leads with its stages in the order given; the first board of an organization becomes its
 // default. It needs at least one open stage, or it is Invalid; a name that is taken is Conflict.
-func SeedBoard(ctx context.Context, tx pgx.Tx, name string, list []NewStage) (Board, error) {
+func SeedBoard(ctx context.Context, tx pgx.Tx, name string, list []BoardStage) (Board, error) {
 	b := Board{Name: name, Kind: "lead", Stages: []Stage{}}
 	for _, n := range list {
 		b.Stages = append(b.Stages, n.stage())

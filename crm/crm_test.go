@@ -52,7 +52,7 @@ func addOrg(t *testing.T, db *pg.DB, name string) *hub {
 		if h.ava, err = team.AddAI(ctx, tx, nil, team.NewAI{Name: "Ava"}); err != nil {
 			return err
 		}
-		h.board, err = crm.SeedBoard(ctx, tx, "Sales", []crm.NewStage{{Name: "New"}, {Name: "Qualified"}, {Name: "Won", Kind: "won"}, {Name: "Lost", Kind: "lost"}})
+		h.board, err = crm.SeedBoard(ctx, tx, "Sales", []crm.BoardStage{{Name: "New"}, {Name: "Qualified"}, {Name: "Won", Kind: "won"}, {Name: "Lost", Kind: "lost"}})
 		return err
 	})
 	h.human, h.ai = h.as(h.sam.ID), h.as(h.ava.ID)

@@ -60,7 +60,7 @@ func TestALeadOpensWhereItShouldAndJoins(t *testing.T) {
 	h := newHub(t)
 	var second crm.Board
 	h.tx(h.human, func(ctx context.Context, tx pgx.Tx) (err error) {
-		second, err = crm.SeedBoard(ctx, tx, "Partners", []crm.NewStage{{Name: "Lost", Kind: "lost"}, {Name: "Talk"}})
+		second, err = crm.SeedBoard(ctx, tx, "Partners", []crm.BoardStage{{Name: "Lost", Kind: "lost"}, {Name: "Talk"}})
 		return err
 	})
 	if !h.board.IsDefault || second.IsDefault {
@@ -182,7 +182,7 @@ func TestPermissionsOfLeads(t *testing.T) {
 			return err
 		},
 		"board": func(ctx context.Context, tx pgx.Tx) error {
-			_, err := crm.SeedBoard(ctx, tx, "B", []crm.NewStage{{Name: "A"}})
+			_, err := crm.SeedBoard(ctx, tx, "B", []crm.BoardStage{{Name: "A"}})
 			return err
 		},
 		"qualify": func(ctx context.Context, tx pgx.Tx) error {

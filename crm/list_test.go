@@ -152,12 +152,12 @@ func TestBoardsShowStagesAndCounts(t *testing.T) {
 	if len(st.Items) != 3 || len(rest.Items) != 1 || rest.Items[0].Name != "Lost" || rest.Next != "" {
 		t.Errorf("stages by page: %+v then %+v", st.Items, rest.Items)
 	}
-	for name, in := range map[string][]crm.NewStage{"none": nil, "only won": {{Name: "W", Kind: "won"}}, "kind": {{Name: "A", Kind: "maybe"}}, "same name": {{Name: "A"}, {Name: "A"}}} {
+	for name, in := range map[string][]crm.BoardStage{"none": nil, "only won": {{Name: "W", Kind: "won"}}, "kind": {{Name: "A", Kind: "maybe"}}, "same name": {{Name: "A"}, {Name: "A"}}} {
 		err := h.try(h.human, func(ctx context.Context, tx pgx.Tx) error { _, err := crm.SeedBoard(ctx, tx, "B", in); return err })
 		want(t, err, tandem.Invalid, "stages: "+name)
 	}
 	err := h.try(h.human, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := crm.SeedBoard(ctx, tx, "Sales", []crm.NewStage{{Name: "A"}})
+		_, err := crm.SeedBoard(ctx, tx, "Sales", []crm.BoardStage{{Name: "A"}})
 		return err
 	})
 	want(t, err, tandem.Conflict, "a second board of one name")

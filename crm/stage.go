@@ -35,8 +35,8 @@ type Stage struct {
 	Version      int64     `json:"version" db:"version"`
 }
 
-// NewStage is a stage of a board to be made.
-type NewStage struct {
+// BoardStage is a stage of a board to be made.
+type BoardStage struct {
 	Name         string   `json:"name"`
 	Kind         string   `json:"kind,omitempty" enum:"open,won,lost" doc:"Open when left out."`
 	ExitCriteria []string `json:"exit_criteria,omitempty" maxItems:"20"`
@@ -45,14 +45,14 @@ type NewStage struct {
 }
 
 // UnmarshalJSON refuses members that a new stage does not have, which would be lost without a word.
-func (n *NewStage) UnmarshalJSON(b []byte) error {
-	type plain NewStage
+func (n *BoardStage) UnmarshalJSON(b []byte) error {
+	type plain BoardStage
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	return d.Decode((*plain)(n))
 }
 
-func (n NewStage) stage() Stage {
+func (n BoardStage) stage() Stage {
 	return Stage{Name: n.Name, Kind: n.Kind, ExitCriteria: n.ExitCriteria, Probability: n.Probability, Color: n.Color}
 }
 
@@ -60,7 +60,7 @@ func (n NewStage) stage() Stage {
 func percent(n int) *int { return &n }
 
 // dealStages are those of a new board for deals.
-var dealStages = []NewStage{
+var dealStages = []BoardStage{
 	{Name: "Qualified", Probability: percent(20)},
 	{Name: "Proposal", Probability: percent(40)},
 	{Name: "Negotiation", Probability: percent(70)},

@@ -36,7 +36,7 @@ func TestNewLeadsMissWhatIsArchived(t *testing.T) {
 	w := newWorld(t)
 	var gone, deals crm.Board
 	w.do(w.system(), func(ctx context.Context, tx pgx.Tx) (err error) {
-		if gone, err = crm.SeedBoard(ctx, tx, "Partners", []crm.NewStage{{Name: "Old"}}); err != nil {
+		if gone, err = crm.SeedBoard(ctx, tx, "Partners", []crm.BoardStage{{Name: "Old"}}); err != nil {
 			return err
 		}
 		if deals, err = crm.SeedDealBoard(ctx, tx); err != nil {
@@ -54,7 +54,7 @@ func TestNewLeadsMissWhatIsArchived(t *testing.T) {
 	// One of the same name that is not archived is found behind it.
 	var live crm.Board
 	w.do(w.system(), func(ctx context.Context, tx pgx.Tx) (err error) {
-		live, err = crm.SeedBoard(ctx, tx, "Partners", []crm.NewStage{{Name: "First"}, {Name: "Second"}})
+		live, err = crm.SeedBoard(ctx, tx, "Partners", []crm.BoardStage{{Name: "First"}, {Name: "Second"}})
 		if err != nil {
 			return err
 		}

@@ -64,7 +64,7 @@ func newWorldIn(t *testing.T, db *pg.DB, name string) *world {
 	w.org = o.ID
 	var ava, bob team.Member
 	w.do(w.system(), func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := crm.SeedBoard(ctx, tx, "Sales", []crm.NewStage{{Name: "New"}, {Name: "Won", Kind: "won"}}); err != nil {
+		if _, err := crm.SeedBoard(ctx, tx, "Sales", []crm.BoardStage{{Name: "New"}, {Name: "Won", Kind: "won"}}); err != nil {
 			return err
 		}
 		if ava, err = team.AddAI(ctx, tx, w.sealer, team.NewAI{Name: "Ava"}); err != nil {

@@ -25,7 +25,7 @@ const (
 )
 
 // salesStages is the board that a new organization begins with.
-var salesStages = []crm.NewStage{
+var salesStages = []crm.BoardStage{
 	{Name: "New"}, {Name: "Contacted"}, {Name: "Qualified"}, {Name: "Proposal"}, {Name: "Won", Kind: "won"}, {Name: "Lost", Kind: "lost"},
 }
 

@@ -219,7 +219,7 @@ func (s split) add(kind tandem.ActorKind, bucket int, n int64) {
 	}
 }
 
-func (s split) split() Split { return Split{s.all.times(), s.people.times(), s.ai.times()} }
+func (s split) split() ByAnswerer { return ByAnswerer{s.all.times(), s.people.times(), s.ai.times()} }
 
 // fill puts the sums in their places.
 func (r *reading) fill(d *Dashboard, closed map[string]SourceFigures) {

@@ -82,13 +82,13 @@ type ChannelFigures struct {
 
 // ResponseTimes is how long contacts waited.
 type ResponseTimes struct {
-	First      Split `json:"first" doc:"To the first answer since a conversation began or began again."`
-	Later      Split `json:"later" doc:"To each answer after that."`
-	Resolution Split `json:"resolution" doc:"From the beginning of a conversation until it was resolved, by who resolved it."`
+	First      ByAnswerer `json:"first" doc:"To the first answer since a conversation began or began again."`
+	Later      ByAnswerer `json:"later" doc:"To each answer after that."`
+	Resolution ByAnswerer `json:"resolution" doc:"From the beginning of a conversation until it was resolved, by who resolved it."`
 }
 
-// Split is a time of people beside AI members.
-type Split struct {
+// ByAnswerer is a time of people beside AI members.
+type ByAnswerer struct {
 	All    Times `json:"all"`
 	People Times `json:"people"`
 	AI     Times `json:"ai"`

@@ -61,7 +61,7 @@ func newWorld(t *testing.T, db *pg.DB, name string) *world {
 	w.org = o.ID
 	in := inbox.New(inbox.Options{DB: db, Sealer: sealer, Kinds: []channels.Kind{webhook.Kind}, Logger: quiet})
 	w.do(w.system(), func(ctx context.Context, tx pgx.Tx) (err error) {
-		if w.board, err = crm.SeedBoard(ctx, tx, "Sales", []crm.NewStage{{Name: "New"}, {Name: "Qualified"}, {Name: "Won", Kind: "won"}, {Name: "Lost", Kind: "lost"}}); err != nil {
+		if w.board, err = crm.SeedBoard(ctx, tx, "Sales", []crm.BoardStage{{Name: "New"}, {Name: "Qualified"}, {Name: "Won", Kind: "won"}, {Name: "Lost", Kind: "lost"}}); err != nil {
 			return err
 		}
 		ava, err := team.AddAI(ctx, tx, sealer, team.NewAI{Name: "Ava"})

@@ -42,7 +42,7 @@ func (d *Database) NewOrg(ctx context.Context, name string, ai *team.AIProfile) 
 				return err
 			}
 		}
-		if o.Board, err = crm.SeedBoard(ctx, tx, "Sales", []crm.NewStage{{Name: "New"}, {Name: "Won", Kind: "won"}, {Name: "Lost", Kind: "lost"}}); err != nil {
+		if o.Board, err = crm.SeedBoard(ctx, tx, "Sales", []crm.BoardStage{{Name: "New"}, {Name: "Won", Kind: "won"}, {Name: "Lost", Kind: "lost"}}); err != nil {
 			return err
 		}
 		if o.Form, err = d.Inbox.Channels.Create(ctx, tx, inbox.NewChannel{Kind: webhook.Kind.Name, Name: "Form", AIMember: o.AI.ID}); err != nil {

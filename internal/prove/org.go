@@ -23,7 +23,7 @@ func (s *Site) Neighbor(name, email string) (key string) {
 			return err
 		}
 		return db.Tx(tandem.AsSystem(ctx, org.ID), func(ctx context.Context, tx pgx.Tx) error {
-			if _, err := crm.SeedBoard(ctx, tx, "Leads", []crm.NewStage{{Name: "New"}, {Name: "Won", Kind: "won"}, {Name: "Lost", Kind: "lost"}}); err != nil {
+			if _, err := crm.SeedBoard(ctx, tx, "Leads", []crm.BoardStage{{Name: "New"}, {Name: "Won", Kind: "won"}, {Name: "Lost", Kind: "lost"}}); err != nil {
 				return err
 			}
 			if _, err := s.inbox().Channels.Create(ctx, tx, inbox.NewChannel{Kind: webhook.Kind.Name, Name: name + " form"}); err != nil {

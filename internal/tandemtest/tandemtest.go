@@ -100,7 +100,7 @@ func (h *Hub) NewOrg(mark string) Org {
 		if o.AI, err = team.AddAI(ctx, tx, h.Sealer, team.NewAI{Name: mark + " AI"}); err != nil {
 			return err
 		}
-		if o.Board, err = crm.SeedBoard(ctx, tx, mark+" board", []crm.NewStage{{Name: "New"}, {Name: "Qualified"}, {Name: "Won", Kind: "won"}, {Name: "Lost", Kind: "lost"}}); err != nil {
+		if o.Board, err = crm.SeedBoard(ctx, tx, mark+" board", []crm.BoardStage{{Name: "New"}, {Name: "Qualified"}, {Name: "Won", Kind: "won"}, {Name: "Lost", Kind: "lost"}}); err != nil {
 			return err
 		}
 		if o.Deals, err = crm.Boards.Create(ctx, tx, crm.Board{Name: mark + " deals", Kind: "deal"}); err != nil {
