@@ -287,7 +287,7 @@ func ofKind(noun string) map[string]any { return map[string]any{"id": exampleID(
 // asks are examples of requests that no rule makes, by operation.
 var asks = map[string]any{
 	"post-leads":                       object(`{"contact_id":"` + exampleID("contact") + `","title":"Two racks for the lab","value":{"minor":125000,"currency":"EUR"},"priority":"high","tags":["b2b"]}`),
-	"patch-leads-id":                   object(`{"temperature":"hot","custom":{"seats":12}}`),
+	"patch-leads-id":                   object(`{"temperature":"hot","priority":"high"}`),
 	"post-contacts":                    object(`{"name":"Ada Lovelace","email":"ada@example.com","phone":"+49301234567","company":"Analytical Engines"}`),
 	"patch-contacts-id":                object(`{"company":"Analytical Engines"}`),
 	"post-notes":                       object(`{"lead_id":"` + exampleID("lead") + `","body":"She **knows** engines."}`),

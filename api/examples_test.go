@@ -88,6 +88,9 @@ func TestExamplesAreAccepted(t *testing.T) {
 		return m
 	}
 	for _, r := range crm.All {
+		if r.Create == nil {
+			continue // it comes as a file
+		}
 		op := strings.TrimPrefix(r.Path, "/")
 		var body, patch any
 		for name, into := range map[string]*any{"post-" + op: &body, "patch-" + op + "-id": &patch} {

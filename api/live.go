@@ -243,7 +243,7 @@ func (s *server) pass(ctx context.Context, st *stream, notes []*events.Note) (re
 		case n.Signal == "typing":
 			err = st.put("typing", 0, json.RawMessage(n.Body))
 		case isFact(n):
-			if f := known[0]; st.shows(f.row.Event) {
+			if f := known[0]; st.shows(&f.row.Event) {
 				err = st.hold(f.frame)
 			}
 			known = known[1:]
@@ -340,7 +340,7 @@ func (st *stream) open() {
 }
 
 // shows says whether the reader may see the fact. One of a notification is for its member alone, whatever anybody may do.
-func (st *stream) shows(e tandem.Event) bool {
+func (st *stream) shows(e *tandem.Event) bool {
 	if e.Noun == "notification" {
 		return st.reader.Member != "" && st.reader.Member == team.NotifiedBy(e)
 	}
@@ -349,7 +349,7 @@ func (st *stream) shows(e tandem.Event) bool {
 }
 
 func (st *stream) fact(row events.Row) error {
-	if !st.shows(row.Event) {
+	if !st.shows(&row.Event) {
 		return nil
 	}
 	frame, err := factFrame(row)

@@ -29,6 +29,11 @@ var withoutPermission = map[string]string{
 	"post-auth-login":  "public",    // nobody is signed in yet
 	"post-auth-logout": "signed-in", // ends one's own session
 	"get-me":           "signed-in", // says who one is
+
+	"get-notifications":           "signed-in", // these are one's own
+	"get-notifications-counts":    "signed-in",
+	"post-notifications-id-read":  "signed-in",
+	"post-notifications-read-all": "signed-in",
 }
 
 const rolesFile = "testdata/roles.txt"

@@ -54,9 +54,10 @@ type documentUpload struct {
 	FileInput
 	Name      string `query:"name" maxLength:"1000" doc:"What the document is called; its file's name when left out."`
 	Category  string `query:"category" maxLength:"40" doc:"contract, proposal, invoice, identity or other."`
-	LeadID    string `query:"lead_id" maxLength:"64" doc:"What it belongs to: exactly one of lead_id, contact_id and account_id."`
+	LeadID    string `query:"lead_id" maxLength:"64" doc:"What it belongs to: exactly one of lead_id, contact_id, account_id and deal_id."`
 	ContactID string `query:"contact_id" maxLength:"64"`
 	AccountID string `query:"account_id" maxLength:"64"`
+	DealID    string `query:"deal_id" maxLength:"64"`
 	Access    string `query:"access" maxLength:"40" doc:"team or private."`
 }
 
@@ -84,7 +85,7 @@ func (s *server) describeUpload(r route, fields ...string) {
 }
 
 func (s *server) uploadDocument(ctx context.Context, in *documentUpload) (*recordOutput, error) {
-	fields := map[string]string{"name": in.Name, "category": in.Category, "lead_id": in.LeadID, "contact_id": in.ContactID, "account_id": in.AccountID, "access": in.Access}
+	fields := map[string]string{"name": in.Name, "category": in.Category, "lead_id": in.LeadID, "contact_id": in.ContactID, "account_id": in.AccountID, "deal_id": in.DealID, "access": in.Access}
 	var d crm.Document
 	return s.upload(ctx, in.FileInput, "", fields, func(u *incoming) (err error) {
 		raw, err := json.Marshal(u.fields)

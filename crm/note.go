@@ -38,7 +38,7 @@ type notes struct{ record.Set[Note] }
 // Notes is the set of notes. Each member who is newly mentioned is a fact of its own, note.mentioned.
 var Notes = notes{record.Set[Note]{
 	Noun: "note", Table: "notes",
-	Select: `SELECT id, lead_id, contact_id, account_id, author_id, body, coalesce(html, '') AS html, mentions, pinned, created_at, updated_at, version FROM notes notes`,
+	Select: `SELECT id, lead_id, contact_id, account_id, deal_id, author_id, body, coalesce(html, '') AS html, mentions, pinned, created_at, updated_at, version FROM notes notes`,
 	Fields: []record.Field{
 		{Name: "lead_id", Type: record.ID, Filter: true, Once: true},
 		{Name: "contact_id", Type: record.ID, Filter: true, Once: true},

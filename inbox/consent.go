@@ -94,7 +94,7 @@ func StopWord(text string) bool {
 const (
 	reachableSQL = `
 	SELECT c.id FROM conversations c JOIN channels ch ON ch.org_id = c.org_id AND ch.id = c.channel_id
-	WHERE c.org_id = @org AND c.contact_id = @contact AND ch.kind = @kind ORDER BY c.id`
+	WHERE c.org_id = @org AND c.contact_id = @contact AND c.merged_into IS NULL AND ch.kind = @kind ORDER BY c.id`
 
 	notBegunSQL = `SELECT ` + messageColumns + ` FROM messages m
 	WHERE m.org_id = @org AND m.conversation_id = @id AND m.status IN ('draft', 'queued', 'retry_wait') AND m.direction = 'outbound'

@@ -102,7 +102,7 @@ func emitNotification(ctx context.Context, tx pgx.Tx, record, member tandem.ID, 
 }
 
 // NotifiedBy is the member whom a fact of a notification is for, by whom alone it is to be seen.
-func NotifiedBy(e tandem.Event) tandem.ID {
+func NotifiedBy(e *tandem.Event) tandem.ID {
 	for _, c := range e.Changes {
 		if c.Field == "member_id" {
 			s, _ := c.New.(string)
