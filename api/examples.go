@@ -35,12 +35,12 @@ func (s *server) describeExamples() {
 				keep(media, op.OperationID, op.Summary, value)
 			}
 		}
-		for code, r := range op.Responses {
-			for ctype, media := range r.Content {
+		for _, code := range slices.Sorted(maps.Keys(op.Responses)) {
+			for ctype, media := range op.Responses[code].Content {
 				switch {
 				case ctype == "text/event-stream":
 					media.Example = "id: 4711\nevent: hello\ndata: {\"seq\":4711}\n\n"
-				case media.Schema != nil:
+				case media.Schema != nil && strings.Contains(ctype, "json"): // a file is its own example
 					name, _ := e.resolved(op.OperationID+"-"+code, media.Schema)
 					keep(media, name, "An answer", e.of("", "", media.Schema))
 				}

@@ -202,7 +202,7 @@ func foreignJobs(t *testing.T, h *tandemtest.Hub, org tandem.ID, records []tande
 	h.In(org, func(ctx context.Context, tx pgx.Tx) error {
 		for _, record := range records {
 			for _, kind := range kinds {
-				if _, err := tx.Exec(ctx, "INSERT INTO timers (kind, org_id, record_id, due_at) VALUES ($1, $2, $3, now())", kind, org, record); err != nil {
+				if _, err := tx.Exec(ctx, "INSERT INTO timers (kind, org_id, record_id, due_at) VALUES ($1, $2, $3, now()) ON CONFLICT DO NOTHING", kind, org, record); err != nil {
 					return err
 				}
 			}

@@ -76,6 +76,7 @@ var bodies = map[string]string{
 	"get-leads-id-qualification":             ``,
 	"get-leads-id-activities":                ``,
 	"get-contacts-id-activities":             ``,
+	"get-deals-id-activities":                ``,
 	"post-accounts-id-match":                 ``,
 	"get-accounts-id-activities":             ``,
 	"put-leads-id-qualification-field":       `{"value":"a stranger's value","confidence":1,"message_id":"FOREIGN"}`,

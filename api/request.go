@@ -26,8 +26,8 @@ func requestID(ctx context.Context) string {
 func named(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := string(tandem.NewID())
-		w.Header().Set("X-Request-Id", id)
-		w.Header().Set(versionHeader, Version)
+		h := w.Header() // not Set, which a waiting live stream would keep the stack of
+		h["X-Request-Id"], h[versionHeader] = []string{id}, []string{Version}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id)))
 	})
 }
