@@ -150,10 +150,15 @@ func (s *server) describeIncluded() {
 		for _, path := range []string{r.Path, r.Path + "/{id}"} {
 			op := api.Paths[basePath+path].Get
 			media := op.Responses[strconv.Itoa(http.StatusOK)].Content["application/json"]
-			whole := *api.Components.Schemas.SchemaFromRef(media.Schema.Ref)
-			whole.Properties = maps.Clone(whole.Properties)
-			whole.Properties["included"] = nouns
-			media.Schema = &whole
+			whole := api.Components.Schemas.SchemaFromRef(media.Schema.Ref)
+			if path == r.Path { // nothing else answers with a page of these
+				whole.Properties["included"] = nouns
+			} else {
+				one := *whole
+				one.Properties = maps.Clone(whole.Properties)
+				one.Properties["included"] = nouns
+				media.Schema = &one
+			}
 			for _, p := range op.Parameters {
 				if p.Name == "include" {
 					p.Description += " Of these: " + strings.TrimPrefix(includes(can), "; it has ")

@@ -76,6 +76,46 @@ export interface paths {
         patch: operations["patch-accounts-id"];
         trace?: never;
     };
+    "/api/v1/accounts/{id}/activities": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what happened to a account and what belongs to it, newest first
+         * @description Needs the permission `account:read`.
+         */
+        get: operations["get-accounts-id-activities"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/match": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Link contacts without an account who write from an account's domain, at most 1,000 at once
+         * @description Needs the permission `contact:write`.
+         */
+        post: operations["post-accounts-id-match"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/accounts/{id}/restore": {
         parameters: {
             query?: never;
@@ -144,12 +184,36 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List boards with their stages
+         * List boards
          * @description Needs the permission `board:read`.
          */
         get: operations["get-boards"];
         put?: never;
-        post?: never;
+        /**
+         * Add a board
+         * @description Needs the permission `board:write`.
+         */
+        post: operations["post-boards"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/boards/bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change or archive many boards
+         * @description Needs the permission `board:write`.
+         */
+        post: operations["post-boards-bulk"];
         delete?: never;
         options?: never;
         head?: never;
@@ -164,12 +228,40 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Get a board with its stages
+         * Get a board
          * @description Needs the permission `board:read`.
          */
         get: operations["get-boards-id"];
         put?: never;
         post?: never;
+        /**
+         * Archive a board; it can be restored
+         * @description Needs the permission `board:write`.
+         */
+        delete: operations["delete-boards-id"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a board
+         * @description Needs the permission `board:write`.
+         */
+        patch: operations["patch-boards-id"];
+        trace?: never;
+    };
+    "/api/v1/boards/{id}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restore an archived board
+         * @description Needs the permission `board:write`.
+         */
+        post: operations["post-boards-id-restore"];
         delete?: never;
         options?: never;
         head?: never;
@@ -360,6 +452,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/contacts/find-or-create": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Find a contact by its addresses, or add it
+         * @description Needs the permission `contact:write`.
+         */
+        post: operations["post-contacts-find-or-create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/contacts/{id}": {
         parameters: {
             query?: never;
@@ -388,6 +500,150 @@ export interface paths {
         patch: operations["patch-contacts-id"];
         trace?: never;
     };
+    "/api/v1/contacts/{id}/activities": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what happened to a contact and what belongs to it, newest first
+         * @description Needs the permission `contact:read`.
+         */
+        get: operations["get-contacts-id-activities"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/contacts/{id}/consents": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what a contact has said about hearing from us
+         * @description Needs the permission `contact:read`.
+         */
+        get: operations["get-contacts-id-consents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/contacts/{id}/consents/{kind}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Write down what a contact has said about one sort of channel; denied holds back all that waits to be sent there
+         * @description Needs the permission `contact:write`.
+         */
+        put: operations["put-contacts-id-consents-kind"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/contacts/{id}/identities": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the ways in which a contact is recognized
+         * @description Needs the permission `contact:read`.
+         */
+        get: operations["get-contacts-id-identities"];
+        put?: never;
+        /**
+         * Make a contact known by one more address
+         * @description Needs the permission `contact:write`.
+         */
+        post: operations["post-contacts-id-identities"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/contacts/{id}/identities/{identity}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Make a contact no longer known by an address
+         * @description Needs the permission `contact:write`.
+         */
+        delete: operations["delete-contacts-id-identities-identity"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/contacts/{id}/merge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make contacts a part of this one
+         * @description Needs the permission `contact:write`.
+         */
+        post: operations["post-contacts-id-merge"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/contacts/{id}/merges": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what became a part of a contact, the latest first
+         * @description Needs the permission `contact:read`.
+         */
+        get: operations["get-contacts-id-merges"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/contacts/{id}/restore": {
         parameters: {
             query?: never;
@@ -408,6 +664,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/contacts/{id}/split": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Undo a merge
+         * @description Needs the permission `contact:write`.
+         */
+        post: operations["post-contacts-id-split"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/conversations": {
         parameters: {
             query?: never;
@@ -416,7 +692,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List conversations, newest activity first
+         * List conversations, newest activity first or the longest unanswered
          * @description Needs the permission `conversation:read`.
          */
         get: operations["get-conversations"];
@@ -465,7 +741,11 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Change a conversation's subject, priority and tags
+         * @description Needs the permission `conversation:claim`.
+         */
+        patch: operations["patch-conversations-id"];
         trace?: never;
     };
     "/api/v1/conversations/{id}/claim": {
@@ -522,6 +802,46 @@ export interface paths {
          * @description Needs the permission `handoff:request`.
          */
         post: operations["post-conversations-id-handoff"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/conversations/{id}/merge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make another conversation a part of this one
+         * @description Needs the permission `conversation:claim`.
+         */
+        post: operations["post-conversations-id-merge"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/conversations/{id}/merges": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what is merged into a conversation, and where it is merged itself
+         * @description Needs the permission `conversation:read`.
+         */
+        get: operations["get-conversations-id-merges"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -672,6 +992,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/conversations/{id}/split": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Split messages off into a conversation of their own, or undo a merge; answers with that conversation
+         * @description Needs the permission `conversation:claim`.
+         */
+        post: operations["post-conversations-id-split"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/conversations/{id}/takeover": {
         parameters: {
             query?: never;
@@ -706,6 +1046,98 @@ export interface paths {
          * @description Needs the permission `conversation:reply`.
          */
         post: operations["post-conversations-id-typing"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/custom-fields": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List custom fields
+         * @description Needs the permission `custom_field:read`.
+         */
+        get: operations["get-custom-fields"];
+        put?: never;
+        /**
+         * Add a custom field
+         * @description Needs the permission `custom_field:write`.
+         */
+        post: operations["post-custom-fields"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/custom-fields/bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change or archive many custom fields
+         * @description Needs the permission `custom_field:write`.
+         */
+        post: operations["post-custom-fields-bulk"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/custom-fields/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get a custom field
+         * @description Needs the permission `custom_field:read`.
+         */
+        get: operations["get-custom-fields-id"];
+        put?: never;
+        post?: never;
+        /**
+         * Archive a custom field; it can be restored
+         * @description Needs the permission `custom_field:write`.
+         */
+        delete: operations["delete-custom-fields-id"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a custom field
+         * @description Needs the permission `custom_field:write`.
+         */
+        patch: operations["patch-custom-fields-id"];
+        trace?: never;
+    };
+    "/api/v1/custom-fields/{id}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restore an archived custom field
+         * @description Needs the permission `custom_field:write`.
+         */
+        post: operations["post-custom-fields-id-restore"];
         delete?: never;
         options?: never;
         head?: never;
@@ -776,6 +1208,334 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/deals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List deals
+         * @description Needs the permission `deal:read`.
+         */
+        get: operations["get-deals"];
+        put?: never;
+        /**
+         * Add a deal
+         * @description Needs the permission `deal:write`.
+         */
+        post: operations["post-deals"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/deals/bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change or archive many deals
+         * @description Needs the permission `deal:write`.
+         */
+        post: operations["post-deals-bulk"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/deals/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get a deal
+         * @description Needs the permission `deal:read`.
+         */
+        get: operations["get-deals-id"];
+        put?: never;
+        post?: never;
+        /**
+         * Archive a deal; it can be restored
+         * @description Needs the permission `deal:write`.
+         */
+        delete: operations["delete-deals-id"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a deal
+         * @description Needs the permission `deal:write`.
+         */
+        patch: operations["patch-deals-id"];
+        trace?: never;
+    };
+    "/api/v1/deals/{id}/activities": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what happened to a deal and what belongs to it, newest first
+         * @description Needs the permission `deal:read`.
+         */
+        get: operations["get-deals-id-activities"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/deals/{id}/assign": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a member responsible for a deal, or nobody
+         * @description Needs the permission `deal:write`.
+         */
+        post: operations["post-deals-id-assign"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/deals/{id}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restore an archived deal
+         * @description Needs the permission `deal:write`.
+         */
+        post: operations["post-deals-id-restore"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/deals/{id}/stage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Move a deal to another stage of its board
+         * @description Needs the permission `deal:write`.
+         */
+        post: operations["post-deals-id-stage"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/deals/{id}/stages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the stages that a deal has been on, the first one first
+         * @description Needs the permission `deal:read`.
+         */
+        get: operations["get-deals-id-stages"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/documents": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List documents
+         * @description Needs the permission `document:read`.
+         */
+        get: operations["get-documents"];
+        put?: never;
+        /**
+         * Upload a file as a new document
+         * @description Needs the permission `document:write`.
+         */
+        post: operations["post-documents"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/documents/bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change or archive many documents
+         * @description Needs the permission `document:write`.
+         */
+        post: operations["post-documents-bulk"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/documents/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get a document
+         * @description Needs the permission `document:read`.
+         */
+        get: operations["get-documents-id"];
+        put?: never;
+        post?: never;
+        /**
+         * Archive a document; it can be restored
+         * @description Needs the permission `document:write`.
+         */
+        delete: operations["delete-documents-id"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a document
+         * @description Needs the permission `document:write`.
+         */
+        patch: operations["patch-documents-id"];
+        trace?: never;
+    };
+    "/api/v1/documents/{id}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download a document
+         * @description Needs the permission `document:read`. Ranges and `If-None-Match` are understood. A browser saves what it gets and shows none of it.
+         */
+        get: operations["get-documents-id-content"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/documents/{id}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restore an archived document
+         * @description Needs the permission `document:write`.
+         */
+        post: operations["post-documents-id-restore"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/documents/{id}/versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the versions of a document
+         * @description Needs the permission `document:read`.
+         */
+        get: operations["get-documents-id-versions"];
+        put?: never;
+        /**
+         * Upload a new version of a document
+         * @description Needs the permission `document:write`.
+         */
+        post: operations["post-documents-id-versions"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/documents/{id}/versions/{n}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download a version of a document
+         * @description Needs the permission `document:read`. Ranges and `If-None-Match` are understood. A browser saves what it gets and shows none of it.
+         */
+        get: operations["get-documents-id-versions-n-content"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/handoffs": {
         parameters: {
             query?: never;
@@ -788,6 +1548,26 @@ export interface paths {
          * @description Needs the permission `conversation:read`.
          */
         get: operations["get-handoffs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/handoffs/pending": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the handoffs that wait for you or your teams, the soonest deadline first
+         * @description Needs the permission `handoff:decide`.
+         */
+        get: operations["get-handoffs-pending"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1172,6 +1952,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/leads/{id}/convert": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Convert a lead to an account and a deal
+         * @description Needs the permission `lead:write`.
+         */
+        post: operations["post-leads-id-convert"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/leads/{id}/handoff": {
         parameters: {
             query?: never;
@@ -1272,6 +2072,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/leads/{id}/stages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the stages that a lead has been on, the first one first
+         * @description Needs the permission `lead:read`.
+         */
+        get: operations["get-leads-id-stages"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/live": {
         parameters: {
             query?: never;
@@ -1344,6 +2164,26 @@ export interface paths {
          * @description Needs the permission `member:read`.
          */
         get: operations["get-members-id"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/metrics/dashboard": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get the numbers of a dashboard
+         * @description Needs the permission `report:read`.
+         */
+        get: operations["get-metrics-dashboard"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1438,6 +2278,86 @@ export interface paths {
          * @description Needs the permission `note:write`.
          */
         post: operations["post-notes-id-restore"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/notifications": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List your notifications, newest first
+         * @description Every member may, whatever the role.
+         */
+        get: operations["get-notifications"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/notifications/counts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Count your unread notifications
+         * @description Every member may, whatever the role.
+         */
+        get: operations["get-notifications-counts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/notifications/read-all": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Mark all your notifications as read
+         * @description Every member may, whatever the role.
+         */
+        post: operations["post-notifications-read-all"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/notifications/{id}/read": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Mark a notification as read
+         * @description Every member may, whatever the role.
+         */
+        post: operations["post-notifications-id-read"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1584,12 +2504,36 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List stages in board order
-         * @description Needs the permission `board:read`.
+         * List stages
+         * @description Needs the permission `stage:read`.
          */
         get: operations["get-stages"];
         put?: never;
-        post?: never;
+        /**
+         * Add a stage
+         * @description Needs the permission `stage:write`.
+         */
+        post: operations["post-stages"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/stages/bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change or archive many stages
+         * @description Needs the permission `stage:write`.
+         */
+        post: operations["post-stages-bulk"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1605,11 +2549,39 @@ export interface paths {
         };
         /**
          * Get a stage
-         * @description Needs the permission `board:read`.
+         * @description Needs the permission `stage:read`.
          */
         get: operations["get-stages-id"];
         put?: never;
         post?: never;
+        /**
+         * Archive a stage; it can be restored
+         * @description Needs the permission `stage:write`.
+         */
+        delete: operations["delete-stages-id"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a stage
+         * @description Needs the permission `stage:write`.
+         */
+        patch: operations["patch-stages-id"];
+        trace?: never;
+    };
+    "/api/v1/stages/{id}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restore an archived stage
+         * @description Needs the permission `stage:write`.
+         */
+        post: operations["post-stages-id-restore"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1834,6 +2806,7 @@ export interface components {
         Account: {
             /** Format: date-time */
             created_at: string;
+            /** @description Values of custom fields, by key. A change names those to set; null removes one. */
             custom: {
                 [key: string]: unknown;
             };
@@ -1842,6 +2815,8 @@ export interface components {
              * @example example.com
              */
             domain: string | null;
+            /** @description What belongs to it; only from Get. */
+            glance?: components["schemas"]["AccountGlance"];
             id: string;
             industry: string;
             /** @example Example Ltd */
@@ -1862,7 +2837,30 @@ export interface components {
             version: number;
             website: string;
         };
+        AccountChild: {
+            id: string;
+            name: string;
+        };
+        AccountGlance: {
+            /** @description The companies that belong to it, by name, at most 100. */
+            children: components["schemas"]["AccountChild"][];
+            /**
+             * Format: int64
+             * @description 1000 means that many or more, here and below.
+             */
+            contacts: number;
+            /**
+             * Format: int64
+             * @description Neither resolved nor spam.
+             */
+            open_conversations: number;
+            /** Format: int64 */
+            open_deals: number;
+            /** Format: int64 */
+            open_leads: number;
+        };
         AccountPatch: {
+            /** @description Values of custom fields, by key. A change names those to set; null removes one. */
             custom?: {
                 [key: string]: unknown;
             };
@@ -1887,6 +2885,8 @@ export interface components {
             website?: string;
         };
         Activity: {
+            /** @description The record through which it is on this timeline: this one itself, or what belongs to it. */
+            about: components["schemas"]["Ref"];
             actor: components["schemas"]["ActorStamp"];
             /** Format: date-time */
             at: string;
@@ -1898,6 +2898,8 @@ export interface components {
             id: string;
             lead_id?: string;
             noun: string;
+            /** @description The first line of the message that it is about. */
+            preview?: string;
             record_id: string;
             /**
              * Format: int64
@@ -1918,12 +2920,48 @@ export interface components {
             member_id: string | null;
         };
         Board: {
+            /** Format: date-time */
+            created_at: string;
             id: string;
+            /** @description Whether leads, or deals, begin here when nobody names a board. One board of each kind does: setting it takes it from the other. */
             is_default: boolean;
-            /** @enum {string} */
+            /**
+             * @description What moves along it; lead when left out. It stays what it is.
+             * @enum {string}
+             */
             kind: "lead" | "deal";
+            /**
+             * @description Each name once.
+             * @example Partners
+             */
             name: string;
+            /** @description In their order. A new board has the usual ones when they are left out. */
             stages: components["schemas"]["Stage"][];
+            /** Format: date-time */
+            updated_at: string;
+            /** Format: int64 */
+            version: number;
+        };
+        BoardPatch: {
+            /** @description Whether leads, or deals, begin here when nobody names a board. One board of each kind does: setting it takes it from the other. */
+            is_default?: boolean;
+            /**
+             * @description Each name once.
+             * @example Partners
+             */
+            name?: string;
+        };
+        BoardStage: {
+            color?: string;
+            exit_criteria?: string[];
+            /**
+             * @description Open when left out.
+             * @enum {string}
+             */
+            kind?: "open" | "won" | "lost";
+            name: string;
+            /** Format: int64 */
+            probability?: number;
         };
         Brain: {
             autonomy: string;
@@ -1956,17 +2994,23 @@ export interface components {
              */
             version?: number;
         };
+        ByAnswerer: {
+            ai: components["schemas"]["Times"];
+            all: components["schemas"]["Times"];
+            people: components["schemas"]["Times"];
+        };
         Call: {
             account_id: string | null;
             contact_id: string | null;
             /** Format: date-time */
             created_at: string;
+            deal_id: string | null;
             /** @enum {string} */
             direction: "inbound" | "outbound";
             /** Format: int64 */
             duration_seconds: number;
             id: string;
-            /** @description What it was about: exactly one of lead_id, contact_id and account_id. */
+            /** @description What it was about: exactly one of lead_id, contact_id, account_id and deal_id. */
             lead_id: string | null;
             /** @description Who called or was called; whoever adds the call when it is left out. */
             member_id: string | null;
@@ -2022,6 +3066,29 @@ export interface components {
             /** Format: int64 */
             version: number;
         };
+        ChannelFigures: {
+            kind: string;
+            /**
+             * Format: int64
+             * @description Open now.
+             */
+            open: number;
+            /** Format: int64 */
+            opened: number;
+            /** Format: int64 */
+            received: number;
+            /** Format: int64 */
+            reopened: number;
+            /** Format: int64 */
+            resolved: number;
+            /** Format: int64 */
+            sent: number;
+            /**
+             * Format: int64
+             * @description Waiting now.
+             */
+            waiting: number;
+        };
         ChannelInputBody: {
             /** @description The AI member that answers first. */
             ai_member_id?: string;
@@ -2049,11 +3116,49 @@ export interface components {
             kind: string;
             name: string;
         };
+        Consent: {
+            /** @description Who wrote it down; null for Tandem itself, on the contact's own word. */
+            by_id: string | null;
+            /** Format: date-time */
+            changed_at: string;
+            /** @description The words, or where they can be seen. */
+            evidence: string;
+            /**
+             * @description A sort of channel, or one without channels such as phone.
+             * @example email
+             */
+            kind: string;
+            note: string;
+            /** @description Where it was said. */
+            source: string;
+            /**
+             * @description Nothing is sent where it is denied.
+             * @enum {string}
+             */
+            state: "unknown" | "granted" | "denied";
+        };
+        ConsentInputBody: {
+            /** @description The words, or where they can be seen. */
+            evidence?: string;
+            note?: string;
+            /** @description Where it was said. */
+            source?: string;
+            /** @enum {string} */
+            state: "unknown" | "granted" | "denied";
+        };
         Contact: {
             account_id: string | null;
+            city: string;
             company: string;
+            consents?: components["schemas"]["Consent"][];
+            /**
+             * @description Two capital letters, as in ISO 3166.
+             * @example DE
+             */
+            country: string | null;
             /** Format: date-time */
             created_at: string;
+            /** @description Values of custom fields, by key. A change names those to set; null removes one. */
             custom: {
                 [key: string]: unknown;
             };
@@ -2061,27 +3166,64 @@ export interface components {
             first_name: string;
             id: string;
             identities?: components["schemas"]["Recognized"][];
+            /**
+             * @description The language to write in, as BCP 47 names it.
+             * @example de
+             */
+            language: string | null;
             last_name: string;
             name: string;
             phone?: string;
             tags: string[];
+            /** @example Europe/Berlin */
+            timezone: string | null;
+            /**
+             * @description What they do at the company.
+             * @example Head of Purchasing
+             */
+            title: string;
             /** Format: date-time */
             updated_at: string;
             /** Format: int64 */
             version: number;
         };
+        ContactMergeInputBody: {
+            /** @description The contact that becomes a part of this one. */
+            from_id?: string;
+            /** @description Or several of them. */
+            from_ids?: string[];
+        };
         ContactPatch: {
             account_id?: string | null;
+            city?: string;
             company?: string;
+            /**
+             * @description Two capital letters, as in ISO 3166.
+             * @example DE
+             */
+            country?: string | null;
+            /** @description Values of custom fields, by key. A change names those to set; null removes one. */
             custom?: {
                 [key: string]: unknown;
             };
             email?: string;
             first_name?: string;
+            /**
+             * @description The language to write in, as BCP 47 names it.
+             * @example de
+             */
+            language?: string | null;
             last_name?: string;
             name?: string;
             phone?: string;
             tags?: string[];
+            /** @example Europe/Berlin */
+            timezone?: string | null;
+            /**
+             * @description What they do at the company.
+             * @example Head of Purchasing
+             */
+            title?: string;
         };
         ContactRef: {
             company: string;
@@ -2089,6 +3231,9 @@ export interface components {
             id: string;
             name: string;
             phone?: string;
+        };
+        ContactSplitInputBody: {
+            merge_id: string;
         };
         Conversation: {
             /** Format: int64 */
@@ -2106,20 +3251,89 @@ export interface components {
             /** Format: date-time */
             last_message_at: string;
             lead: components["schemas"]["LeadRef"] | null;
+            merged_into?: string;
             /** Format: int64 */
             message_count: number;
             owner: components["schemas"]["MemberRef"] | null;
             preview: string;
             preview_kind: string;
             preview_name: string;
+            /** @enum {string} */
+            priority: "low" | "normal" | "high" | "urgent";
             /** Format: date-time */
             snoozed_until?: string;
             state: string;
             subject: string;
+            tags: string[];
             /** Format: int64 */
             unread: number;
             /** Format: date-time */
             updated_at: string;
+            /** Format: int64 */
+            version: number;
+        };
+        ConversationFigures: {
+            by_channel_kind: components["schemas"]["ChannelFigures"][];
+            now: components["schemas"]["ConversationsNow"];
+            /** Format: int64 */
+            opened: number;
+            /** Format: int64 */
+            received: number;
+            /**
+             * Format: int64
+             * @description Closed ones that began again.
+             */
+            reopened: number;
+            /** Format: int64 */
+            resolved: number;
+            /** Format: int64 */
+            sent: number;
+        };
+        ConversationsNow: {
+            /** Format: int64 */
+            open: number;
+            /** Format: int64 */
+            snoozed: number;
+            /**
+             * Format: int64
+             * @description Open ones that nobody owns; 1000 means that many or more.
+             */
+            unowned: number;
+            /** Format: int64 */
+            waiting: number;
+        };
+        ConvertInputBody: {
+            /** @description The account that the contact works for. When it is left out, the one of the domain, or of that name, is found, or else made. */
+            account_id?: string;
+            /** @description The company; that of the contact when it is left out. */
+            account_name?: string;
+            /** @description The deal that begins; null for none. */
+            deal?: {
+                /** @description The lead's value when it is left out. */
+                amount?: components["schemas"]["Money"];
+                /** @description The default board for deals when it is left out. */
+                board_id?: string;
+                /** Format: date */
+                expected_close?: string;
+                /** @description The lead's title when it is left out. */
+                name?: string;
+                /** @description The first open stage when it is left out. */
+                stage_id?: string;
+            } | null;
+            /** @description The company's; that of the contact's e-mail address when it is left out, unless anybody can have such an address. */
+            domain?: string;
+        };
+        Converted: {
+            /** @description Null when no company is known. */
+            account_id: string | null;
+            /** @description Whether the account is new; else it was there already. */
+            account_made: boolean;
+            contact_id: string;
+            /** Format: date-time */
+            converted_at: string;
+            /** @description Null when none was wanted. */
+            deal_id: string | null;
+            lead_id: string;
         };
         Counts: {
             /** Format: int64 */
@@ -2133,17 +3347,263 @@ export interface components {
             /** Format: int64 */
             unowned: number;
         };
-        Document: {
-            body?: string;
-            /** Format: int64 */
-            chunks: number;
+        CustomField: {
+            /** @description Whether AI members may set it. Never of user and relation. */
+            ai_may_write: boolean;
             /** Format: date-time */
             created_at: string;
+            /** @description What a record added through the API gets that names no value; null for nothing, and left out then. */
+            default_value?: unknown;
+            description: string;
             id: string;
-            title: string;
+            /** @description No two records that are not archived have the same value, whatever its case. What comes in from outside is not compared. */
+            is_unique: boolean;
+            /**
+             * @description Its name in custom: lower-case letters, digits and underscores, a letter first, at most 40. Set once, and each once per type of record.
+             * @example seats
+             */
+            key: string;
+            /**
+             * @description What people call it.
+             * @example Seats
+             */
+            label: string;
+            /** @description Of select and multi_select. One that a record has cannot be taken away. */
+            options: components["schemas"]["FieldOption"][];
+            /**
+             * Format: int32
+             * @description Where it stands among others, the least first.
+             */
+            position: number;
+            /** @enum {string} */
+            record_type: "contact" | "account" | "lead" | "deal";
+            /** @description A record added through the API needs a value, and keeps one. */
+            required: boolean;
+            /**
+             * @description The type of record that a relation names. Set once.
+             * @enum {string|null}
+             */
+            target: "contact" | "account" | "lead" | "deal" | null;
+            /**
+             * @description Set once.
+             * @enum {string}
+             */
+            type: "text" | "long_text" | "number" | "money" | "date" | "datetime" | "select" | "multi_select" | "checkbox" | "url" | "email" | "phone" | "user" | "relation";
             /** Format: date-time */
             updated_at: string;
-            url: string;
+            validation: components["schemas"]["FieldRules"];
+            /** Format: int64 */
+            version: number;
+        };
+        CustomFieldPatch: {
+            /** @description Whether AI members may set it. Never of user and relation. */
+            ai_may_write?: boolean;
+            /** @description What a record added through the API gets that names no value; null for nothing, and left out then. */
+            default_value?: unknown;
+            description?: string;
+            /** @description No two records that are not archived have the same value, whatever its case. What comes in from outside is not compared. */
+            is_unique?: boolean;
+            /**
+             * @description What people call it.
+             * @example Seats
+             */
+            label?: string;
+            /** @description Of select and multi_select. One that a record has cannot be taken away. */
+            options?: components["schemas"]["FieldOption"][];
+            /**
+             * Format: int32
+             * @description Where it stands among others, the least first.
+             */
+            position?: number;
+            /** @description A record added through the API needs a value, and keeps one. */
+            required?: boolean;
+            validation?: components["schemas"]["FieldRules"];
+        };
+        Dashboard: {
+            conversations: components["schemas"]["ConversationFigures"];
+            /** @description The organization's; amounts are shown in their own. */
+            currency: string;
+            /** @description One entry for each day. */
+            days: components["schemas"]["DayFigures"][];
+            /** @description The first day. */
+            from: string;
+            handoffs: components["schemas"]["HandoffFigures"];
+            leads: components["schemas"]["LeadFigures"];
+            /** @description Active members and those who did something in the period, those with the most replies first. */
+            members: components["schemas"]["MemberFigures"][];
+            pipeline: components["schemas"]["Pipeline"];
+            response: components["schemas"]["ResponseTimes"];
+            /** @description The last day, which counts whole. */
+            to: string;
+            /** @description Whose days they are. */
+            tz: string;
+        };
+        DayFigures: {
+            date: string;
+            /**
+             * Format: int64
+             * @description Leads that were opened, on all boards.
+             */
+            leads: number;
+            /**
+             * Format: int64
+             * @description Conversations that began.
+             */
+            opened: number;
+            /**
+             * Format: int64
+             * @description Messages from contacts.
+             */
+            received: number;
+            /** Format: int64 */
+            resolved: number;
+            /**
+             * Format: int64
+             * @description Messages that AI members sent, external ones included.
+             */
+            sent_ai: number;
+            /**
+             * Format: int64
+             * @description Messages that Tandem itself sent.
+             */
+            sent_other: number;
+            /**
+             * Format: int64
+             * @description Messages that people sent.
+             */
+            sent_people: number;
+        };
+        Deal: {
+            /** @description The company. */
+            account_id: string | null;
+            amount: components["schemas"]["Money"] | null;
+            assignee: components["schemas"]["MemberRef"] | null;
+            /** @description A board for deals; the default one when left out. */
+            board_id: string;
+            /** @description Whether it is on a won or lost stage. */
+            closed: boolean;
+            /** Format: date-time */
+            closed_at: string | null;
+            /** @description Whom to speak with first. */
+            contact_id: string | null;
+            /** @description Who else has a say in it. */
+            contact_ids: string[];
+            /** Format: date-time */
+            created_at: string;
+            custom: {
+                [key: string]: unknown;
+            };
+            /**
+             * Format: date
+             * @example 2026-12-31
+             */
+            expected_close: string | null;
+            /**
+             * @description closed on a won or lost stage and on no other.
+             * @enum {string}
+             */
+            forecast_category: "pipeline" | "best_case" | "commit" | "closed" | "omitted";
+            id: string;
+            /** @description The lead it came from. */
+            lead_id: string | null;
+            lost_reason: string | null;
+            /** @example Two racks */
+            name: string;
+            /**
+             * Format: int64
+             * @description In percent. What its stage says until it is set; a move, or null, gives it back to the stage.
+             */
+            probability: number | null;
+            stage: components["schemas"]["LeadStage"];
+            /** Format: date-time */
+            stage_changed_at: string;
+            /** @description A stage of the board; its first open one when left out. */
+            stage_id: string;
+            tags: string[];
+            /** Format: date-time */
+            updated_at: string;
+            /** Format: int64 */
+            version: number;
+            won_reason: string | null;
+        };
+        DealPatch: {
+            /** @description The company. */
+            account_id?: string | null;
+            amount?: components["schemas"]["Money"] | null;
+            /** @description Whom to speak with first. */
+            contact_id?: string | null;
+            /** @description Who else has a say in it. */
+            contact_ids?: string[];
+            custom?: {
+                [key: string]: unknown;
+            };
+            /**
+             * Format: date
+             * @example 2026-12-31
+             */
+            expected_close?: string | null;
+            /**
+             * @description closed on a won or lost stage and on no other.
+             * @enum {string}
+             */
+            forecast_category?: "pipeline" | "best_case" | "commit" | "closed" | "omitted";
+            /** @example Two racks */
+            name?: string;
+            /**
+             * Format: int64
+             * @description In percent. What its stage says until it is set; a move, or null, gives it back to the stage.
+             */
+            probability?: number | null;
+            tags?: string[];
+        };
+        DealStageInputBody: {
+            /** @description Why the deal is lost; only with a stage of kind lost. */
+            lost_reason?: string;
+            stage_id: string;
+            /** @description Why the deal is won; only with a stage of kind won. */
+            won_reason?: string;
+        };
+        Document: {
+            /**
+             * @description team: everybody who may read documents. private: its owner, and owners and admins of the organization; only these may change it.
+             * @enum {string}
+             */
+            access: "team" | "private";
+            account_id: string | null;
+            /** @enum {string} */
+            category: "contract" | "proposal" | "invoice" | "identity" | "other";
+            contact_id: string | null;
+            /** @example application/pdf */
+            content_type: string;
+            /** Format: date-time */
+            created_at: string;
+            /**
+             * Format: int32
+             * @description The number of its newest content.
+             */
+            current_version: number;
+            deal_id: string | null;
+            /**
+             * @description What the newest content is called when it is downloaded.
+             * @example offer.pdf
+             */
+            file_name: string;
+            id: string;
+            /** @description What it belongs to: exactly one of lead_id, contact_id, account_id and deal_id. */
+            lead_id: string | null;
+            /** @example Offer for two racks */
+            name: string;
+            /** @description The member who uploaded it first. */
+            owner_id: string | null;
+            /** @description Of the newest content; its entity tag. */
+            sha256: string;
+            /**
+             * Format: int64
+             * @description Of the newest content, in bytes.
+             */
+            size: number;
+            /** Format: date-time */
+            updated_at: string;
             /** Format: int64 */
             version: number;
         };
@@ -2157,10 +3617,47 @@ export interface components {
              */
             url?: string;
         };
+        DocumentPatch: {
+            /**
+             * @description team: everybody who may read documents. private: its owner, and owners and admins of the organization; only these may change it.
+             * @enum {string}
+             */
+            access?: "team" | "private";
+            account_id?: string | null;
+            /** @enum {string} */
+            category?: "contract" | "proposal" | "invoice" | "identity" | "other";
+            contact_id?: string | null;
+            deal_id?: string | null;
+            /** @description What it belongs to: exactly one of lead_id, contact_id, account_id and deal_id. */
+            lead_id?: string | null;
+            /** @example Offer for two racks */
+            name?: string;
+        };
         DocumentPatchBody: {
             body?: string;
             title?: string;
             url?: string;
+        };
+        DocumentVersion: {
+            /** @example application/pdf */
+            content_type: string;
+            /** Format: date-time */
+            created_at: string;
+            /** @example offer.pdf */
+            file_name: string;
+            /**
+             * Format: int32
+             * @description 1 for the first, and so on.
+             */
+            n: number;
+            sha256: string;
+            /**
+             * Format: int64
+             * @description In bytes.
+             */
+            size: number;
+            /** @description The member who uploaded it. */
+            uploaded_by: string | null;
         };
         FactShape: {
             actor: components["schemas"]["ActorStamp"];
@@ -2183,6 +3680,48 @@ export interface components {
         FieldError: {
             field: string;
             message: string;
+        };
+        FieldOption: {
+            /** @example #2f6fed */
+            color?: string;
+            /**
+             * @description What people read; the value when left out.
+             * @example Professional
+             */
+            label?: string;
+            /**
+             * @description What records have; at most 60 characters, without a comma.
+             * @example pro
+             */
+            value: string;
+        };
+        FieldRules: {
+            /** Format: double */
+            max?: number;
+            /** Format: int64 */
+            max_length?: number;
+            /**
+             * Format: double
+             * @description Of number; of money in minor units.
+             */
+            min?: number;
+            /**
+             * Format: int64
+             * @description Of text and long_text, in characters.
+             */
+            min_length?: number;
+            /** @description Of text and long_text: an RE2 expression that the whole value matches. */
+            pattern?: string;
+        };
+        FindInputBody: {
+            company?: string;
+            email?: string;
+            first_name?: string;
+            /** @description Further addresses to look for; email and phone are looked for, too. At least one is needed. */
+            identities?: components["schemas"]["IdentityShape"][];
+            last_name?: string;
+            name?: string;
+            phone?: string;
         };
         Handoff: {
             conversation: components["schemas"]["HandoffConv"];
@@ -2210,6 +3749,21 @@ export interface components {
         HandoffConv: {
             contact: components["schemas"]["HandoffContact"];
             id: string;
+        };
+        HandoffFigures: {
+            /** Format: int64 */
+            accepted: number;
+            /** Format: int64 */
+            cancelled: number;
+            /** Format: int64 */
+            expired: number;
+            /** Format: int64 */
+            rejected: number;
+            /** Format: int64 */
+            requested: number;
+            /** @description From asking until somebody accepted. */
+            to_accept: components["schemas"]["Times"];
+            waiting: components["schemas"]["WaitingHandoffs"];
         };
         HandoffInputBody: {
             packet?: components["schemas"]["PacketBody"];
@@ -2241,6 +3795,15 @@ export interface components {
         IdShape: {
             id: string;
         };
+        IdentityShape: {
+            /** @description What makes you believe it. */
+            evidence?: string;
+            /** @enum {string} */
+            kind: "email" | "phone" | "whatsapp" | "visitor" | "external";
+            /** @description The id of the channel that knows the value: needed for a visitor, possible for external. */
+            scope?: string;
+            value: string;
+        };
         InboundContact: {
             company?: string;
             /** @description An e-mail address or a phone number is needed. */
@@ -2250,18 +3813,47 @@ export interface components {
             name?: string;
             phone?: string;
         };
+        KnowledgeDocument: {
+            body?: string;
+            /** Format: int64 */
+            chunks: number;
+            /** Format: date-time */
+            created_at: string;
+            id: string;
+            title: string;
+            /** Format: date-time */
+            updated_at: string;
+            url: string;
+            /** Format: int64 */
+            version: number;
+        };
+        LabelInputBody: {
+            /** @enum {string} */
+            priority?: "low" | "normal" | "high" | "urgent";
+            subject?: string;
+            /** @description All tags; what is not listed is removed. They are kept in small letters. */
+            tags?: string[];
+        };
         Lead: {
+            account_id: string | null;
             assignee: components["schemas"]["MemberRef"] | null;
             board_id: string;
             contact: components["schemas"]["LeadContact"];
             contact_id: string;
             conversation_ids?: string[];
             /** Format: date-time */
+            converted_at: string | null;
+            /** Format: date-time */
             created_at: string;
+            /** @description Values of custom fields, by key. A change names those to set; null removes one. */
             custom: {
                 [key: string]: unknown;
             };
+            deal_id: string | null;
             id: string;
+            lead_source: components["schemas"]["LeadOrigin"] | null;
+            /** @description The lead source of that name, whatever the case; set it instead of source. */
+            lead_source_id: string | null;
             lost_reason: string | null;
             /** @enum {string} */
             priority: "low" | "normal" | "high" | "urgent";
@@ -2329,10 +3921,31 @@ export interface components {
             id: string;
             name: string;
         };
+        LeadFigures: {
+            /** @description At most 50, those with the most first; the others are added up in one with the name null. */
+            by_source: components["schemas"]["SourceFigures"][];
+            /** Format: int64 */
+            lost: number;
+            /** Format: int64 */
+            new: number;
+            /**
+             * Format: int64
+             * @description Closed as won in the period and still so.
+             */
+            won: number;
+        };
+        LeadOrigin: {
+            id: string;
+            kind: string;
+            name: string;
+        };
         LeadPatch: {
+            /** @description Values of custom fields, by key. A change names those to set; null removes one. */
             custom?: {
                 [key: string]: unknown;
             };
+            /** @description The lead source of that name, whatever the case; set it instead of source. */
+            lead_source_id?: string | null;
             /** @enum {string} */
             priority?: "low" | "normal" | "high" | "urgent";
             source?: string;
@@ -2424,6 +4037,15 @@ export interface components {
             email: string;
             password: string;
         };
+        Matched: {
+            /**
+             * Format: int64
+             * @description How many contacts belong to the account from now on.
+             */
+            linked: number;
+            /** @description Whether there are more: ask again. */
+            more: boolean;
+        };
         MeShape: {
             member: components["schemas"]["MemberShape"];
             org: components["schemas"]["OrgShape"];
@@ -2449,6 +4071,39 @@ export interface components {
             /** Format: int64 */
             version: number;
         };
+        MemberFigures: {
+            /**
+             * Format: int64
+             * @description In which the member answered; one that was closed and began again counts anew.
+             */
+            conversations: number;
+            /**
+             * Format: int64
+             * @description Of AI members: in millionths of the organization's currency.
+             */
+            cost_micros: number;
+            /**
+             * Format: double
+             * @description The median; null when there is none.
+             */
+            first_response_seconds: number | null;
+            /** Format: int64 */
+            handoffs_accepted: number;
+            /** Format: int64 */
+            handoffs_requested: number;
+            id: string;
+            kind: string;
+            name: string;
+            /** Format: int64 */
+            replies: number;
+            /** Format: int64 */
+            resolved: number;
+            /**
+             * Format: int64
+             * @description Of AI members: what their models read and wrote.
+             */
+            tokens: number;
+        };
         MemberRef: {
             id: string;
             kind: string;
@@ -2461,6 +4116,54 @@ export interface components {
             name: string;
             role: string;
             title: string;
+        };
+        Merge: {
+            by_id: string;
+            /** Format: date-time */
+            created_at: string;
+            /** @description The fields that were empty before. */
+            filled: string[];
+            /** @description The contact that became a part of it. */
+            from_id: string;
+            from_name: string;
+            id: string;
+            /** @description The contact that has all of it now. */
+            into_id: string;
+            /** @description How many records of each kind went over. */
+            moved: {
+                [key: string]: number;
+            };
+            /**
+             * Format: date-time
+             * @description When the two were split again; null while they are one.
+             */
+            undone_at: string | null;
+        };
+        MergeInputBody: {
+            /** @description The conversation that becomes a part of this one: with the same contact, on the same channel. */
+            from_id: string;
+        };
+        Merged: {
+            by: components["schemas"]["MemberRef"];
+            /** Format: date-time */
+            created_at: string;
+            from_id: string;
+            /** @description The merge; name it to undo it. */
+            id: string;
+            into_id: string;
+            /**
+             * Format: int64
+             * @description How many messages came with it.
+             */
+            messages: number;
+        };
+        MergedContact: {
+            contact: components["schemas"]["Contact"];
+            /** @description One for each contact that became a part of it; splitting needs its id. */
+            merges: components["schemas"]["Merge"][];
+        };
+        Merges: {
+            items: components["schemas"]["Merged"][];
         };
         Message: {
             ai?: components["schemas"]["AIMeta"];
@@ -2486,6 +4189,7 @@ export interface components {
             minor: number;
         };
         NewAccount: {
+            /** @description Values of custom fields, by key. A change names those to set; null removes one. */
             custom?: {
                 [key: string]: unknown;
             };
@@ -2509,14 +4213,30 @@ export interface components {
             tags?: string[];
             website?: string;
         };
+        NewBoard: {
+            /** @description Whether leads, or deals, begin here when nobody names a board. One board of each kind does: setting it takes it from the other. */
+            is_default?: boolean;
+            /**
+             * @description What moves along it; lead when left out. It stays what it is.
+             * @enum {string}
+             */
+            kind?: "lead" | "deal";
+            /**
+             * @description Each name once.
+             * @example Partners
+             */
+            name: string;
+            stages?: components["schemas"]["BoardStage"][];
+        };
         NewCall: {
             account_id?: string | null;
             contact_id?: string | null;
+            deal_id?: string | null;
             /** @enum {string} */
             direction: "inbound" | "outbound";
             /** Format: int64 */
             duration_seconds?: number;
-            /** @description What it was about: exactly one of lead_id, contact_id and account_id. */
+            /** @description What it was about: exactly one of lead_id, contact_id, account_id and deal_id. */
             lead_id?: string | null;
             /** @description Who called or was called; whoever adds the call when it is left out. */
             member_id?: string | null;
@@ -2533,23 +4253,122 @@ export interface components {
         };
         NewContact: {
             account_id?: string | null;
+            city?: string;
             company?: string;
+            /**
+             * @description Two capital letters, as in ISO 3166.
+             * @example DE
+             */
+            country?: string | null;
+            /** @description Values of custom fields, by key. A change names those to set; null removes one. */
             custom?: {
                 [key: string]: unknown;
             };
             email?: string;
             first_name?: string;
+            /**
+             * @description The language to write in, as BCP 47 names it.
+             * @example de
+             */
+            language?: string | null;
             last_name?: string;
             name: string;
             phone?: string;
+            tags?: string[];
+            /** @example Europe/Berlin */
+            timezone?: string | null;
+            /**
+             * @description What they do at the company.
+             * @example Head of Purchasing
+             */
+            title?: string;
+        };
+        NewCustomField: {
+            /** @description Whether AI members may set it. Never of user and relation. */
+            ai_may_write?: boolean;
+            /** @description What a record added through the API gets that names no value; null for nothing, and left out then. */
+            default_value?: unknown;
+            description?: string;
+            /** @description No two records that are not archived have the same value, whatever its case. What comes in from outside is not compared. */
+            is_unique?: boolean;
+            /**
+             * @description Its name in custom: lower-case letters, digits and underscores, a letter first, at most 40. Set once, and each once per type of record.
+             * @example seats
+             */
+            key: string;
+            /**
+             * @description What people call it.
+             * @example Seats
+             */
+            label: string;
+            /** @description Of select and multi_select. One that a record has cannot be taken away. */
+            options?: components["schemas"]["FieldOption"][];
+            /**
+             * Format: int32
+             * @description Where it stands among others, the least first.
+             */
+            position?: number;
+            /** @enum {string} */
+            record_type: "contact" | "account" | "lead" | "deal";
+            /** @description A record added through the API needs a value, and keeps one. */
+            required?: boolean;
+            /**
+             * @description The type of record that a relation names. Set once.
+             * @enum {string|null}
+             */
+            target?: "contact" | "account" | "lead" | "deal" | null;
+            /**
+             * @description Set once.
+             * @enum {string}
+             */
+            type: "text" | "long_text" | "number" | "money" | "date" | "datetime" | "select" | "multi_select" | "checkbox" | "url" | "email" | "phone" | "user" | "relation";
+            validation?: components["schemas"]["FieldRules"];
+        };
+        NewDeal: {
+            /** @description The company. */
+            account_id?: string | null;
+            amount?: components["schemas"]["Money"] | null;
+            /** @description A board for deals; the default one when left out. */
+            board_id?: string;
+            /** @description Whom to speak with first. */
+            contact_id?: string | null;
+            /** @description Who else has a say in it. */
+            contact_ids?: string[];
+            custom?: {
+                [key: string]: unknown;
+            };
+            /**
+             * Format: date
+             * @example 2026-12-31
+             */
+            expected_close?: string | null;
+            /**
+             * @description closed on a won or lost stage and on no other.
+             * @enum {string}
+             */
+            forecast_category?: "pipeline" | "best_case" | "commit" | "closed" | "omitted";
+            /** @description The lead it came from. */
+            lead_id?: string | null;
+            /** @example Two racks */
+            name: string;
+            /**
+             * Format: int64
+             * @description In percent. What its stage says until it is set; a move, or null, gives it back to the stage.
+             */
+            probability?: number | null;
+            /** @description A stage of the board; its first open one when left out. */
+            stage_id?: string;
             tags?: string[];
         };
         NewLead: {
             board_id?: string;
             contact_id: string;
+            /** @description Values of custom fields, by key. A change names those to set; null removes one. */
             custom?: {
                 [key: string]: unknown;
             };
+            /** @description The lead source of that name, whatever the case; set it instead of source. */
+            lead_source_id?: string | null;
             /** @enum {string} */
             priority?: "low" | "normal" | "high" | "urgent";
             source?: string;
@@ -2582,12 +4401,13 @@ export interface components {
         NewNote: {
             account_id?: string | null;
             /**
-             * @description Markdown of at most 50,000 characters. It is kept as it was written: show it as Markdown without HTML.
+             * @description Markdown of at most 50,000 characters. It is kept as it was written; html is for showing.
              * @example She **knows** engines.
              */
             body: string;
             contact_id?: string | null;
-            /** @description What it is about: exactly one of lead_id, contact_id and account_id. */
+            deal_id?: string | null;
+            /** @description What it is about: exactly one of lead_id, contact_id, account_id and deal_id. */
             lead_id?: string | null;
             /** @description Members who should know of it. */
             mentions?: string[];
@@ -2610,6 +4430,36 @@ export interface components {
             /** @description Whether everybody sees it, or its owner alone. */
             shared?: boolean;
         };
+        NewStage: {
+            board_id: string;
+            /**
+             * @description As #rrggbb; null for none.
+             * @example #2f6fed
+             */
+            color?: string | null;
+            /** @description What must be true before a record leaves it. */
+            exit_criteria?: string[];
+            /**
+             * @description What a record on it is; open when left out.
+             * @enum {string}
+             */
+            kind?: "open" | "won" | "lost";
+            /**
+             * @description Each name once per board.
+             * @example Proposal
+             */
+            name: string;
+            /**
+             * Format: int64
+             * @description Its place on the board, from 1; the others make room. The last when left out.
+             */
+            position?: number;
+            /**
+             * Format: int64
+             * @description How probable it is, in percent, that a deal on it is won: 100 on a won stage, 0 on a lost one, and on an open one 0 when left out.
+             */
+            probability?: number;
+        };
         NewTag: {
             /**
              * @description As #rrggbb; null for none.
@@ -2622,17 +4472,18 @@ export interface components {
              */
             name: string;
             /** @enum {string} */
-            record_type: "lead" | "contact" | "account";
+            record_type: "lead" | "contact" | "account" | "deal";
         };
         NewTask: {
             account_id?: string | null;
             /** @description The member who does it, a person or an AI member. */
             assignee_id?: string | null;
             contact_id?: string | null;
+            deal_id?: string | null;
             description?: string;
             /** Format: date-time */
             due_at?: string | null;
-            /** @description What it is about: at most one of lead_id, contact_id and account_id. */
+            /** @description What it is about: at most one of lead_id, contact_id, account_id and deal_id. */
             lead_id?: string | null;
             /** @description The task that this is a part of. Parts have no parts of their own. */
             parent_id?: string | null;
@@ -2658,15 +4509,18 @@ export interface components {
             /** @description The member who wrote it; only this member may change its words. */
             author_id: string | null;
             /**
-             * @description Markdown of at most 50,000 characters. It is kept as it was written: show it as Markdown without HTML.
+             * @description Markdown of at most 50,000 characters. It is kept as it was written; html is for showing.
              * @example She **knows** engines.
              */
             body: string;
             contact_id: string | null;
             /** Format: date-time */
             created_at: string;
+            deal_id: string | null;
+            /** @description The body as HTML without anything that could act or load. */
+            html: string;
             id: string;
-            /** @description What it is about: exactly one of lead_id, contact_id and account_id. */
+            /** @description What it is about: exactly one of lead_id, contact_id, account_id and deal_id. */
             lead_id: string | null;
             /** @description Members who should know of it. */
             mentions: string[];
@@ -2678,7 +4532,7 @@ export interface components {
         };
         NotePatch: {
             /**
-             * @description Markdown of at most 50,000 characters. It is kept as it was written: show it as Markdown without HTML.
+             * @description Markdown of at most 50,000 characters. It is kept as it was written; html is for showing.
              * @example She **knows** engines.
              */
             body?: string;
@@ -2687,6 +4541,28 @@ export interface components {
             pinned?: boolean;
         };
         NothingBody: Record<string, never>;
+        Notification: {
+            /** Format: date-time */
+            created_at: string;
+            /** @description The fact that it tells of. */
+            event_id: string;
+            id: string;
+            /** @enum {string} */
+            kind: "mention" | "task_reminder" | "task_assigned" | "lead_assigned";
+            /** @description What it is about: note, task or lead. */
+            noun: string;
+            /** Format: date-time */
+            read_at: string | null;
+            record_id: string;
+            text: string;
+        };
+        NotificationCounts: {
+            /**
+             * Format: int64
+             * @description 1000 means that many or more.
+             */
+            unread: number;
+        };
         OrgShape: {
             currency: string;
             id: string;
@@ -2711,6 +4587,15 @@ export interface components {
             tried?: string[];
         };
         PageAccount: {
+            /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+            included?: {
+                account?: {
+                    [key: string]: components["schemas"]["Account"];
+                };
+                member?: {
+                    [key: string]: components["schemas"]["Member"];
+                };
+            };
             items: components["schemas"]["Account"][];
             next?: string;
             /**
@@ -2738,6 +4623,24 @@ export interface components {
             total?: number;
         };
         PageCall: {
+            /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+            included?: {
+                account?: {
+                    [key: string]: components["schemas"]["Account"];
+                };
+                contact?: {
+                    [key: string]: components["schemas"]["Contact"];
+                };
+                deal?: {
+                    [key: string]: components["schemas"]["Deal"];
+                };
+                lead?: {
+                    [key: string]: components["schemas"]["Lead"];
+                };
+                member?: {
+                    [key: string]: components["schemas"]["Member"];
+                };
+            };
             items: components["schemas"]["Call"][];
             next?: string;
             /**
@@ -2755,7 +4658,22 @@ export interface components {
              */
             total?: number;
         };
+        PageConsent: {
+            items: components["schemas"]["Consent"][];
+            next?: string;
+            /**
+             * Format: int64
+             * @description How many match, at most 10,000; only when it was asked for.
+             */
+            total?: number;
+        };
         PageContact: {
+            /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+            included?: {
+                account?: {
+                    [key: string]: components["schemas"]["Account"];
+                };
+            };
             items: components["schemas"]["Contact"][];
             next?: string;
             /**
@@ -2773,8 +4691,74 @@ export interface components {
              */
             total?: number;
         };
+        PageCustomField: {
+            items: components["schemas"]["CustomField"][];
+            next?: string;
+            /**
+             * Format: int64
+             * @description How many match, at most 10,000; only when it was asked for.
+             */
+            total?: number;
+        };
+        PageDeal: {
+            /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+            included?: {
+                account?: {
+                    [key: string]: components["schemas"]["Account"];
+                };
+                board?: {
+                    [key: string]: components["schemas"]["Board"];
+                };
+                contact?: {
+                    [key: string]: components["schemas"]["Contact"];
+                };
+                lead?: {
+                    [key: string]: components["schemas"]["Lead"];
+                };
+                member?: {
+                    [key: string]: components["schemas"]["Member"];
+                };
+                stage?: {
+                    [key: string]: components["schemas"]["Stage"];
+                };
+            };
+            items: components["schemas"]["Deal"][];
+            next?: string;
+            /**
+             * Format: int64
+             * @description How many match, at most 10,000; only when it was asked for.
+             */
+            total?: number;
+        };
         PageDocument: {
+            /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+            included?: {
+                account?: {
+                    [key: string]: components["schemas"]["Account"];
+                };
+                contact?: {
+                    [key: string]: components["schemas"]["Contact"];
+                };
+                deal?: {
+                    [key: string]: components["schemas"]["Deal"];
+                };
+                lead?: {
+                    [key: string]: components["schemas"]["Lead"];
+                };
+                member?: {
+                    [key: string]: components["schemas"]["Member"];
+                };
+            };
             items: components["schemas"]["Document"][];
+            next?: string;
+            /**
+             * Format: int64
+             * @description How many match, at most 10,000; only when it was asked for.
+             */
+            total?: number;
+        };
+        PageDocumentVersion: {
+            items: components["schemas"]["DocumentVersion"][];
             next?: string;
             /**
              * Format: int64
@@ -2800,7 +4784,37 @@ export interface components {
              */
             total?: number;
         };
+        PageKnowledgeDocument: {
+            items: components["schemas"]["KnowledgeDocument"][];
+            next?: string;
+            /**
+             * Format: int64
+             * @description How many match, at most 10,000; only when it was asked for.
+             */
+            total?: number;
+        };
         PageLead: {
+            /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+            included?: {
+                account?: {
+                    [key: string]: components["schemas"]["Account"];
+                };
+                board?: {
+                    [key: string]: components["schemas"]["Board"];
+                };
+                contact?: {
+                    [key: string]: components["schemas"]["Contact"];
+                };
+                lead_source?: {
+                    [key: string]: components["schemas"]["LeadSource"];
+                };
+                member?: {
+                    [key: string]: components["schemas"]["Member"];
+                };
+                stage?: {
+                    [key: string]: components["schemas"]["Stage"];
+                };
+            };
             items: components["schemas"]["Lead"][];
             next?: string;
             /**
@@ -2810,6 +4824,12 @@ export interface components {
             total?: number;
         };
         PageLeadSource: {
+            /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+            included?: {
+                channel?: {
+                    [key: string]: components["schemas"]["Channel"];
+                };
+            };
             items: components["schemas"]["LeadSource"][];
             next?: string;
             /**
@@ -2836,6 +4856,15 @@ export interface components {
              */
             total?: number;
         };
+        PageMerge: {
+            items: components["schemas"]["Merge"][];
+            next?: string;
+            /**
+             * Format: int64
+             * @description How many match, at most 10,000; only when it was asked for.
+             */
+            total?: number;
+        };
         PageMessage: {
             items: components["schemas"]["Message"][];
             next?: string;
@@ -2846,7 +4875,43 @@ export interface components {
             total?: number;
         };
         PageNote: {
+            /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+            included?: {
+                account?: {
+                    [key: string]: components["schemas"]["Account"];
+                };
+                contact?: {
+                    [key: string]: components["schemas"]["Contact"];
+                };
+                deal?: {
+                    [key: string]: components["schemas"]["Deal"];
+                };
+                lead?: {
+                    [key: string]: components["schemas"]["Lead"];
+                };
+                member?: {
+                    [key: string]: components["schemas"]["Member"];
+                };
+            };
             items: components["schemas"]["Note"][];
+            next?: string;
+            /**
+             * Format: int64
+             * @description How many match, at most 10,000; only when it was asked for.
+             */
+            total?: number;
+        };
+        PageNotification: {
+            items: components["schemas"]["Notification"][];
+            next?: string;
+            /**
+             * Format: int64
+             * @description How many match, at most 10,000; only when it was asked for.
+             */
+            total?: number;
+        };
+        PageRecognized: {
+            items: components["schemas"]["Recognized"][];
             next?: string;
             /**
              * Format: int64
@@ -2864,6 +4929,12 @@ export interface components {
             total?: number;
         };
         PageSavedView: {
+            /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+            included?: {
+                member?: {
+                    [key: string]: components["schemas"]["Member"];
+                };
+            };
             items: components["schemas"]["SavedView"][];
             next?: string;
             /**
@@ -2873,7 +4944,22 @@ export interface components {
             total?: number;
         };
         PageStage: {
+            /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+            included?: {
+                board?: {
+                    [key: string]: components["schemas"]["Board"];
+                };
+            };
             items: components["schemas"]["Stage"][];
+            next?: string;
+            /**
+             * Format: int64
+             * @description How many match, at most 10,000; only when it was asked for.
+             */
+            total?: number;
+        };
+        PageStageStay: {
+            items: components["schemas"]["StageStay"][];
             next?: string;
             /**
              * Format: int64
@@ -2891,6 +4977,27 @@ export interface components {
             total?: number;
         };
         PageTask: {
+            /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+            included?: {
+                account?: {
+                    [key: string]: components["schemas"]["Account"];
+                };
+                contact?: {
+                    [key: string]: components["schemas"]["Contact"];
+                };
+                deal?: {
+                    [key: string]: components["schemas"]["Deal"];
+                };
+                lead?: {
+                    [key: string]: components["schemas"]["Lead"];
+                };
+                member?: {
+                    [key: string]: components["schemas"]["Member"];
+                };
+                task?: {
+                    [key: string]: components["schemas"]["Task"];
+                };
+            };
             items: components["schemas"]["Task"][];
             next?: string;
             /**
@@ -2907,6 +5014,21 @@ export interface components {
              * @description How many match, at most 10,000; only when it was asked for.
              */
             total?: number;
+        };
+        Pipeline: {
+            board_id: string;
+            board_name: string;
+            /**
+             * @description What moves along the board.
+             * @enum {string}
+             */
+            kind: "lead" | "deal";
+            lost: components["schemas"]["Worth"];
+            /** @description All open records. */
+            open: components["schemas"]["Worth"];
+            /** @description In the order of the board. */
+            stages: components["schemas"]["StageWorth"][];
+            won: components["schemas"]["Worth"];
         };
         Problem: {
             /** @description What happened and what to do, in one or two sentences. */
@@ -2961,13 +5083,34 @@ export interface components {
             reason?: string;
         };
         Recognized: {
+            /** Format: date-time */
+            created_at: string;
+            /** @description What made us believe it. */
+            evidence: string;
+            /** @description Always the same for the same kind, scope and value. */
+            id: string;
             /** @enum {string} */
             kind: "email" | "phone" | "whatsapp" | "visitor" | "external";
+            /** @description The channel where the value means something; empty for addresses that mean the same everywhere. */
+            scope: string;
+            /** @description In its one spelling: an e-mail address in lower case, a number with its country code. */
             value: string;
+        };
+        Ref: {
+            id: string;
+            noun: string;
         };
         RejectInputBody: {
             /** @description Why not; the AI member reads it. */
             reason: string;
+        };
+        ResponseTimes: {
+            /** @description To the first answer since a conversation began or began again. */
+            first: components["schemas"]["ByAnswerer"];
+            /** @description To each answer after that. */
+            later: components["schemas"]["ByAnswerer"];
+            /** @description From the beginning of a conversation until it was resolved, by who resolved it. */
+            resolution: components["schemas"]["ByAnswerer"];
         };
         Run: {
             conversation_id: string;
@@ -3064,25 +5207,142 @@ export interface components {
             title: string;
             url?: string;
         };
+        SourceFigures: {
+            /** Format: int64 */
+            lost: number;
+            /** Format: int64 */
+            new: number;
+            /** @description Empty where nobody said. */
+            source: string | null;
+            /** Format: int64 */
+            won: number;
+        };
+        Split: {
+            contact: components["schemas"]["Contact"];
+            /** @description The contact that was a part of it and is one of its own again. */
+            other: components["schemas"]["Contact"];
+        };
+        SplitInputBody: {
+            /**
+             * Format: int64
+             * @description Messages from this seq on leave. Give exactly one of the three.
+             */
+            from_seq?: number;
+            /** @description What this merge brought goes back to where it was. */
+            merge_id?: string;
+            /** @description These messages leave. */
+            message_ids?: string[];
+        };
         Stage: {
             board_id: string;
+            /**
+             * @description As #rrggbb; null for none.
+             * @example #2f6fed
+             */
+            color: string | null;
+            /** Format: date-time */
+            created_at: string;
+            /**
+             * Format: int64
+             * @description Deals on it; 1000 means that many or more.
+             */
+            deal_count: number;
+            /** @description What must be true before a record leaves it. */
+            exit_criteria: string[];
             id: string;
-            /** @enum {string} */
+            /**
+             * @description What a record on it is; open when left out.
+             * @enum {string}
+             */
             kind: "open" | "won" | "lost";
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Leads on it; 1000 means that many or more.
+             */
             lead_count: number;
+            /**
+             * @description Each name once per board.
+             * @example Proposal
+             */
             name: string;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Its place on the board, from 1; the others make room. The last when left out.
+             */
             position: number;
+            /**
+             * Format: int64
+             * @description How probable it is, in percent, that a deal on it is won: 100 on a won stage, 0 on a lost one, and on an open one 0 when left out.
+             */
+            probability: number;
+            /** Format: date-time */
+            updated_at: string;
+            /** Format: int64 */
+            version: number;
         };
         StageInputBody: {
             /** @description Why the lead is lost; only with a stage of kind lost. A lead that is opened again loses it. */
             lost_reason?: string;
             stage_id: string;
         };
+        StagePatch: {
+            /**
+             * @description As #rrggbb; null for none.
+             * @example #2f6fed
+             */
+            color?: string | null;
+            /** @description What must be true before a record leaves it. */
+            exit_criteria?: string[];
+            /**
+             * @description What a record on it is; open when left out.
+             * @enum {string}
+             */
+            kind?: "open" | "won" | "lost";
+            /**
+             * @description Each name once per board.
+             * @example Proposal
+             */
+            name?: string;
+            /**
+             * Format: int64
+             * @description Its place on the board, from 1; the others make room. The last when left out.
+             */
+            position?: number;
+            /**
+             * Format: int64
+             * @description How probable it is, in percent, that a deal on it is won: 100 on a won stage, 0 on a lost one, and on an open one 0 when left out.
+             */
+            probability?: number;
+        };
         StageRef: {
             id: string;
             name: string;
+        };
+        StageStay: {
+            actor: components["schemas"]["MemberRef"] | null;
+            /** Format: date-time */
+            entered_at: string;
+            /**
+             * Format: date-time
+             * @description Null while it is there.
+             */
+            left_at: string | null;
+            /**
+             * Format: int64
+             * @description How long it was there, so far.
+             */
+            seconds: number;
+            stage: components["schemas"]["LeadStage"];
+        };
+        StageWorth: {
+            /** Format: int64 */
+            count: number;
+            id: string;
+            /** @enum {string} */
+            kind: "open" | "won" | "lost";
+            name: string;
+            /** @description One for each currency; records without a value are in none. */
+            values: components["schemas"]["Money"][];
         };
         Step: {
             /** Format: date-time */
@@ -3119,7 +5379,7 @@ export interface components {
              */
             name: string;
             /** @enum {string} */
-            record_type: "lead" | "contact" | "account";
+            record_type: "lead" | "contact" | "account" | "deal";
             /** Format: date-time */
             updated_at: string;
             /** Format: int64 */
@@ -3152,13 +5412,14 @@ export interface components {
             contact_id: string | null;
             /** Format: date-time */
             created_at: string;
+            deal_id: string | null;
             description: string;
             /** Format: date-time */
             due_at: string | null;
             /** @description The recurring task whose completion made this one. */
             follows_id: string | null;
             id: string;
-            /** @description What it is about: at most one of lead_id, contact_id and account_id. */
+            /** @description What it is about: at most one of lead_id, contact_id, account_id and deal_id. */
             lead_id: string | null;
             /** @description The task that this is a part of. Parts have no parts of their own. */
             parent_id: string | null;
@@ -3188,10 +5449,11 @@ export interface components {
             /** @description The member who does it, a person or an AI member. */
             assignee_id?: string | null;
             contact_id?: string | null;
+            deal_id?: string | null;
             description?: string;
             /** Format: date-time */
             due_at?: string | null;
-            /** @description What it is about: at most one of lead_id, contact_id and account_id. */
+            /** @description What it is about: at most one of lead_id, contact_id, account_id and deal_id. */
             lead_id?: string | null;
             /** @description The task that this is a part of. Parts have no parts of their own. */
             parent_id?: string | null;
@@ -3218,6 +5480,17 @@ export interface components {
             member_ids: string[];
             name: string;
         };
+        Times: {
+            /** Format: int64 */
+            count: number;
+            /**
+             * Format: double
+             * @description Null when there is nothing to tell.
+             */
+            median_seconds: number | null;
+            /** Format: double */
+            p90_seconds: number | null;
+        };
         ToAIInputBody: {
             /** @description Which AI member; the channel's own when left out. */
             member_id?: string;
@@ -3231,7 +5504,7 @@ export interface components {
             email: string;
         };
         ViewQuery: {
-            /** @description The fields to show; all when empty. */
+            /** @description The fields to show, custom ones as custom.key; all when empty. */
             fields?: string[];
             /** @description Fields and the values they must have. */
             filter?: {
@@ -3239,6 +5512,21 @@ export interface components {
             };
             sort?: string;
             where?: components["schemas"]["Where"];
+        };
+        WaitingHandoffs: {
+            by_reason: components["schemas"]["WaitingReason"][];
+            /** Format: int64 */
+            count: number;
+            /**
+             * Format: date-time
+             * @description The first deadline; null when none waits.
+             */
+            oldest_deadline: string | null;
+        };
+        WaitingReason: {
+            /** Format: int64 */
+            count: number;
+            reason: string;
         };
         Where: {
             /** @description All of these. */
@@ -3254,6 +5542,12 @@ export interface components {
             or?: components["schemas"]["Where"][];
             /** @description As text; for in, several with commas between them. */
             value?: string;
+        };
+        Worth: {
+            /** Format: int64 */
+            count: number;
+            /** @description One for each currency; records without a value are in none. */
+            values: components["schemas"]["Money"][];
         };
     };
     responses: {
@@ -3544,6 +5838,8 @@ export interface operations {
                 total?: boolean;
                 /** @description The fields wanted of each item, with commas between them; id is always there. All when empty. */
                 fields?: string;
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: parent, owner. */
+                include?: string;
             };
             header?: never;
             path?: never;
@@ -3662,7 +5958,10 @@ export interface operations {
     };
     "get-accounts-id": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: parent, owner. */
+                include?: string;
+            };
             header?: never;
             path: {
                 /** @description The record's id. */
@@ -3681,7 +5980,49 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Account"];
+                    "application/json": {
+                        /** Format: date-time */
+                        created_at: string;
+                        /** @description Values of custom fields, by key. A change names those to set; null removes one. */
+                        custom: {
+                            [key: string]: unknown;
+                        };
+                        /**
+                         * @description Whoever writes from an address of this domain works here.
+                         * @example example.com
+                         */
+                        domain: string | null;
+                        /** @description What belongs to it; only from Get. */
+                        glance?: components["schemas"]["AccountGlance"];
+                        id: string;
+                        /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+                        included?: {
+                            account?: {
+                                [key: string]: components["schemas"]["Account"];
+                            };
+                            member?: {
+                                [key: string]: components["schemas"]["Member"];
+                            };
+                        };
+                        industry: string;
+                        /** @example Example Ltd */
+                        name: string;
+                        /** @description The member who looks after it. */
+                        owner_id: string | null;
+                        /** @description The company that it belongs to. */
+                        parent_id: string | null;
+                        /**
+                         * @description With its country code.
+                         * @example +49401234567
+                         */
+                        phone: string | null;
+                        tags: string[];
+                        /** Format: date-time */
+                        updated_at: string;
+                        /** Format: int64 */
+                        version: number;
+                        website: string;
+                    };
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -3763,6 +6104,90 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Account"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-accounts-id-activities": {
+        parameters: {
+            query?: {
+                /** @description How many items at most. */
+                limit?: number;
+                /** @description The next value of the page before. */
+                cursor?: string;
+                /** @description Only activities of such records, with commas between them: message, note, task, call, handoff, lead and so on. All when empty. */
+                type?: string;
+                /** @description Only what such actors did. */
+                actor?: "human" | "ai" | "external" | "system" | "contact";
+            };
+            header?: never;
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageActivity"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-accounts-id-match": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Matched"];
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -3906,6 +6331,22 @@ export interface operations {
                 limit?: number;
                 /** @description The next value of the page before. */
                 cursor?: string;
+                /** @description filter[field]=value, or filter[field][op]=value with op one of eq, ne, in, lt, lte, gt, gte, has, null. */
+                filter?: {
+                    [key: string]: string;
+                };
+                /** @description Conditions in groups, as JSON: {"or":[{"field":"priority","value":"high"},{"field":"due_at","op":"lt","value":"2026-11-30T00:00:00Z"}]} */
+                where?: string;
+                /** @description A field, with - before it for the greatest first; newest first when empty. */
+                sort?: string;
+                /** @description The beginning of a name, where the list can be searched. */
+                search?: string;
+                /** @description Count what matches, up to 10,000. */
+                total?: boolean;
+                /** @description The fields wanted of each item, with commas between them; id is always there. All when empty. */
+                fields?: string;
+                /** @description Records that these name, to be given along as included, with commas between them. */
+                include?: string;
             };
             header?: never;
             path?: never;
@@ -3916,6 +6357,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    ETag?: string;
                     "Tandem-Version": components["headers"]["Tandem-Version"];
                     "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
@@ -3936,9 +6378,97 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
-    "get-boards-id": {
+    "post-boards": {
         parameters: {
             query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewBoard"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Board"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-boards-bulk": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BulkInputBody"] & {
+                    patch?: components["schemas"]["BoardPatch"];
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkOutput"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-boards-id": {
+        parameters: {
+            query?: {
+                /** @description Records that these name, to be given along as included, with commas between them. */
+                include?: string;
+            };
             header?: never;
             path: {
                 /** @description The record's id. */
@@ -3951,6 +6481,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    ETag?: string;
                     "Tandem-Version": components["headers"]["Tandem-Version"];
                     "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
@@ -3965,6 +6496,130 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "delete-boards-id": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The version you saw, as an entity tag. */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "patch-boards-id": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The version you saw, as an entity tag. */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BoardPatch"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Board"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-boards-id-restore": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Board"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
@@ -3992,6 +6647,8 @@ export interface operations {
                 total?: boolean;
                 /** @description The fields wanted of each item, with commas between them; id is always there. All when empty. */
                 fields?: string;
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: lead, contact, account, deal, member. */
+                include?: string;
             };
             header?: never;
             path?: never;
@@ -4110,7 +6767,10 @@ export interface operations {
     };
     "get-calls-id": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: lead, contact, account, deal, member. */
+                include?: string;
+            };
             header?: never;
             path: {
                 /** @description The record's id. */
@@ -4129,7 +6789,54 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Call"];
+                    "application/json": {
+                        account_id: string | null;
+                        contact_id: string | null;
+                        /** Format: date-time */
+                        created_at: string;
+                        deal_id: string | null;
+                        /** @enum {string} */
+                        direction: "inbound" | "outbound";
+                        /** Format: int64 */
+                        duration_seconds: number;
+                        id: string;
+                        /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+                        included?: {
+                            account?: {
+                                [key: string]: components["schemas"]["Account"];
+                            };
+                            contact?: {
+                                [key: string]: components["schemas"]["Contact"];
+                            };
+                            deal?: {
+                                [key: string]: components["schemas"]["Deal"];
+                            };
+                            lead?: {
+                                [key: string]: components["schemas"]["Lead"];
+                            };
+                            member?: {
+                                [key: string]: components["schemas"]["Member"];
+                            };
+                        };
+                        /** @description What it was about: exactly one of lead_id, contact_id, account_id and deal_id. */
+                        lead_id: string | null;
+                        /** @description Who called or was called; whoever adds the call when it is left out. */
+                        member_id: string | null;
+                        notes: string;
+                        /** @enum {string} */
+                        outcome: "connected" | "no_answer" | "busy" | "voicemail" | "failed";
+                        /**
+                         * @description Where the recording is, as https.
+                         * @example https://recordings.example.com/4711
+                         */
+                        recording_url: string | null;
+                        /** Format: date-time */
+                        started_at: string;
+                        /** Format: date-time */
+                        updated_at: string;
+                        /** Format: int64 */
+                        version: number;
+                    };
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -4446,6 +7153,8 @@ export interface operations {
                 total?: boolean;
                 /** @description The fields wanted of each item, with commas between them; id is always there. All when empty. */
                 fields?: string;
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: account. */
+                include?: string;
             };
             header?: never;
             path?: never;
@@ -4562,9 +7271,64 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
-    "get-contacts-id": {
+    "post-contacts-find-or-create": {
         parameters: {
             query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FindInputBody"];
+            };
+        };
+        responses: {
+            /** @description It was there; what it lacked is filled in. */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Contact"];
+                };
+            };
+            /** @description Created */
+            201: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Contact"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-contacts-id": {
+        parameters: {
+            query?: {
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: account. */
+                include?: string;
+            };
             header?: never;
             path: {
                 /** @description The record's id. */
@@ -4583,7 +7347,53 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Contact"];
+                    "application/json": {
+                        account_id: string | null;
+                        city: string;
+                        company: string;
+                        consents?: components["schemas"]["Consent"][];
+                        /**
+                         * @description Two capital letters, as in ISO 3166.
+                         * @example DE
+                         */
+                        country: string | null;
+                        /** Format: date-time */
+                        created_at: string;
+                        /** @description Values of custom fields, by key. A change names those to set; null removes one. */
+                        custom: {
+                            [key: string]: unknown;
+                        };
+                        email?: string;
+                        first_name: string;
+                        id: string;
+                        identities?: components["schemas"]["Recognized"][];
+                        /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+                        included?: {
+                            account?: {
+                                [key: string]: components["schemas"]["Account"];
+                            };
+                        };
+                        /**
+                         * @description The language to write in, as BCP 47 names it.
+                         * @example de
+                         */
+                        language: string | null;
+                        last_name: string;
+                        name: string;
+                        phone?: string;
+                        tags: string[];
+                        /** @example Europe/Berlin */
+                        timezone: string | null;
+                        /**
+                         * @description What they do at the company.
+                         * @example Head of Purchasing
+                         */
+                        title: string;
+                        /** Format: date-time */
+                        updated_at: string;
+                        /** Format: int64 */
+                        version: number;
+                    };
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -4681,6 +7491,323 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    "get-contacts-id-activities": {
+        parameters: {
+            query?: {
+                /** @description How many items at most. */
+                limit?: number;
+                /** @description The next value of the page before. */
+                cursor?: string;
+                /** @description Only activities of such records, with commas between them: message, note, task, call, handoff, lead and so on. All when empty. */
+                type?: string;
+                /** @description Only what such actors did. */
+                actor?: "human" | "ai" | "external" | "system" | "contact";
+            };
+            header?: never;
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageActivity"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-contacts-id-consents": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageConsent"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "put-contacts-id-consents-kind": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The record's id. */
+                id: string;
+                /** @description A sort of channel such as email, whatsapp, webchat or webhook, or one without channels such as phone. */
+                kind: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConsentInputBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Consent"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-contacts-id-identities": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageRecognized"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-contacts-id-identities": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["IdentityShape"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recognized"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "delete-contacts-id-identities-identity": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The record's id. */
+                id: string;
+                /** @description The identity's id. */
+                identity: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-contacts-id-merge": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ContactMergeInputBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MergedContact"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-contacts-id-merges": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageMerge"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     "post-contacts-id-restore": {
         parameters: {
             query?: never;
@@ -4722,6 +7849,50 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    "post-contacts-id-split": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ContactSplitInputBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Split"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     "get-conversations": {
         parameters: {
             query?: {
@@ -4736,6 +7907,35 @@ export interface operations {
                 channel_id?: string;
                 contact_id?: string;
                 lead_id?: string;
+                /** @description Only on channels of this kind, such as webchat. */
+                channel_kind?: string;
+                /** @description Only what this member owns. */
+                owner_id?: string;
+                /** @description Only with contacts of this account. */
+                account_id?: string;
+                /** @description Only where a handoff to this team waits. */
+                team_id?: string;
+                /** @description Only where a handoff for this reason waits. */
+                reason?: "customer_asked" | "missing_knowledge" | "unsupported_request" | "policy" | "tool_failure" | "pending_clarification" | "budget" | "qualified_lead" | "sentiment" | "high_value" | "out_of_hours";
+                /** @description Only with this tag, whatever the case. */
+                tag?: string;
+                priority?: "low" | "normal" | "high" | "urgent";
+                /** @description Only with something that nobody has read. */
+                unread?: boolean;
+                /** @description Only where the contact waits for an answer; active_before then says for how long at least. */
+                unanswered?: boolean;
+                /** @description Only with a last message at or after this time. */
+                active_after?: string;
+                /** @description Only with a last message before this time. */
+                active_before?: string;
+                /** @description Only those begun at or after this time. */
+                created_after?: string;
+                /** @description Only those begun before this time. */
+                created_before?: string;
+                /** @description The beginning of a contact's name or address, or, among the 10,000 conversations with the latest messages, of a subject or a preview. */
+                search?: string;
+                /** @description The newest activity first when left out; unanswered: only those that wait for an answer, the longest first. */
+                sort?: "unanswered" | "-created_at" | "created_at";
             };
             header?: never;
             path?: never;
@@ -4827,6 +8027,50 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "patch-conversations-id": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The version you saw, as an entity tag. */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LabelInputBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Conversation"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
@@ -4959,6 +8203,85 @@ export interface operations {
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-conversations-id-merge": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MergeInputBody"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Merged"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-conversations-id-merges": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Merges"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
@@ -5312,6 +8635,50 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    "post-conversations-id-split": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SplitInputBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Conversation"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     "post-conversations-id-takeover": {
         parameters: {
             query?: never;
@@ -5383,6 +8750,308 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-custom-fields": {
+        parameters: {
+            query?: {
+                /** @description How many items at most. */
+                limit?: number;
+                /** @description The next value of the page before. */
+                cursor?: string;
+                /** @description filter[field]=value, or filter[field][op]=value with op one of eq, ne, in, lt, lte, gt, gte, has, null. */
+                filter?: {
+                    [key: string]: string;
+                };
+                /** @description Conditions in groups, as JSON: {"or":[{"field":"priority","value":"high"},{"field":"due_at","op":"lt","value":"2026-11-30T00:00:00Z"}]} */
+                where?: string;
+                /** @description A field, with - before it for the greatest first; newest first when empty. */
+                sort?: string;
+                /** @description The beginning of a name, where the list can be searched. */
+                search?: string;
+                /** @description Count what matches, up to 10,000. */
+                total?: boolean;
+                /** @description The fields wanted of each item, with commas between them; id is always there. All when empty. */
+                fields?: string;
+                /** @description Records that these name, to be given along as included, with commas between them. */
+                include?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageCustomField"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-custom-fields": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewCustomField"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CustomField"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-custom-fields-bulk": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BulkInputBody"] & {
+                    patch?: components["schemas"]["CustomFieldPatch"];
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkOutput"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-custom-fields-id": {
+        parameters: {
+            query?: {
+                /** @description Records that these name, to be given along as included, with commas between them. */
+                include?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CustomField"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "delete-custom-fields-id": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The version you saw, as an entity tag. */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "patch-custom-fields-id": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The version you saw, as an entity tag. */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CustomFieldPatch"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CustomField"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-custom-fields-id-restore": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CustomField"];
+                };
             };
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
@@ -5549,6 +9218,1186 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    "get-deals": {
+        parameters: {
+            query?: {
+                /** @description How many items at most. */
+                limit?: number;
+                /** @description The next value of the page before. */
+                cursor?: string;
+                /** @description filter[field]=value, or filter[field][op]=value with op one of eq, ne, in, lt, lte, gt, gte, has, null. */
+                filter?: {
+                    [key: string]: string;
+                };
+                /** @description Conditions in groups, as JSON: {"or":[{"field":"priority","value":"high"},{"field":"due_at","op":"lt","value":"2026-11-30T00:00:00Z"}]} */
+                where?: string;
+                /** @description A field, with - before it for the greatest first; newest first when empty. */
+                sort?: string;
+                /** @description The beginning of a name, where the list can be searched. */
+                search?: string;
+                /** @description Count what matches, up to 10,000. */
+                total?: boolean;
+                /** @description The fields wanted of each item, with commas between them; id is always there. All when empty. */
+                fields?: string;
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: board, stage, account, contact, lead, assignee. */
+                include?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageDeal"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-deals": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewDeal"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deal"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-deals-bulk": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BulkInputBody"] & {
+                    patch?: components["schemas"]["DealPatch"];
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkOutput"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-deals-id": {
+        parameters: {
+            query?: {
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: board, stage, account, contact, lead, assignee. */
+                include?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @description The company. */
+                        account_id: string | null;
+                        amount: components["schemas"]["Money"] | null;
+                        assignee: components["schemas"]["MemberRef"] | null;
+                        /** @description A board for deals; the default one when left out. */
+                        board_id: string;
+                        /** @description Whether it is on a won or lost stage. */
+                        closed: boolean;
+                        /** Format: date-time */
+                        closed_at: string | null;
+                        /** @description Whom to speak with first. */
+                        contact_id: string | null;
+                        /** @description Who else has a say in it. */
+                        contact_ids: string[];
+                        /** Format: date-time */
+                        created_at: string;
+                        custom: {
+                            [key: string]: unknown;
+                        };
+                        /**
+                         * Format: date
+                         * @example 2026-12-31
+                         */
+                        expected_close: string | null;
+                        /**
+                         * @description closed on a won or lost stage and on no other.
+                         * @enum {string}
+                         */
+                        forecast_category: "pipeline" | "best_case" | "commit" | "closed" | "omitted";
+                        id: string;
+                        /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+                        included?: {
+                            account?: {
+                                [key: string]: components["schemas"]["Account"];
+                            };
+                            board?: {
+                                [key: string]: components["schemas"]["Board"];
+                            };
+                            contact?: {
+                                [key: string]: components["schemas"]["Contact"];
+                            };
+                            lead?: {
+                                [key: string]: components["schemas"]["Lead"];
+                            };
+                            member?: {
+                                [key: string]: components["schemas"]["Member"];
+                            };
+                            stage?: {
+                                [key: string]: components["schemas"]["Stage"];
+                            };
+                        };
+                        /** @description The lead it came from. */
+                        lead_id: string | null;
+                        lost_reason: string | null;
+                        /** @example Two racks */
+                        name: string;
+                        /**
+                         * Format: int64
+                         * @description In percent. What its stage says until it is set; a move, or null, gives it back to the stage.
+                         */
+                        probability: number | null;
+                        stage: components["schemas"]["LeadStage"];
+                        /** Format: date-time */
+                        stage_changed_at: string;
+                        /** @description A stage of the board; its first open one when left out. */
+                        stage_id: string;
+                        tags: string[];
+                        /** Format: date-time */
+                        updated_at: string;
+                        /** Format: int64 */
+                        version: number;
+                        won_reason: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "delete-deals-id": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The version you saw, as an entity tag. */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "patch-deals-id": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The version you saw, as an entity tag. */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DealPatch"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deal"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-deals-id-activities": {
+        parameters: {
+            query?: {
+                /** @description How many items at most. */
+                limit?: number;
+                /** @description The next value of the page before. */
+                cursor?: string;
+                /** @description Only activities of such records, with commas between them: message, note, task, call, handoff, lead and so on. All when empty. */
+                type?: string;
+                /** @description Only what such actors did. */
+                actor?: "human" | "ai" | "external" | "system" | "contact";
+            };
+            header?: never;
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageActivity"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-deals-id-assign": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AssignInputBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deal"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-deals-id-restore": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deal"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-deals-id-stage": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+                /** @description The version you saw, as an entity tag. */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DealStageInputBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deal"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-deals-id-stages": {
+        parameters: {
+            query?: {
+                /** @description How many items at most. */
+                limit?: number;
+                /** @description The next value of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageStageStay"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-documents": {
+        parameters: {
+            query?: {
+                /** @description How many items at most. */
+                limit?: number;
+                /** @description The next value of the page before. */
+                cursor?: string;
+                /** @description filter[field]=value, or filter[field][op]=value with op one of eq, ne, in, lt, lte, gt, gte, has, null. */
+                filter?: {
+                    [key: string]: string;
+                };
+                /** @description Conditions in groups, as JSON: {"or":[{"field":"priority","value":"high"},{"field":"due_at","op":"lt","value":"2026-11-30T00:00:00Z"}]} */
+                where?: string;
+                /** @description A field, with - before it for the greatest first; newest first when empty. */
+                sort?: string;
+                /** @description The beginning of a name, where the list can be searched. */
+                search?: string;
+                /** @description Count what matches, up to 10,000. */
+                total?: boolean;
+                /** @description The fields wanted of each item, with commas between them; id is always there. All when empty. */
+                fields?: string;
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: lead, contact, account, deal, owner. */
+                include?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageDocument"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-documents": {
+        parameters: {
+            query?: {
+                /** @description What the file is called, for a raw body. A form names it by itself. */
+                file_name?: string;
+                /** @description What the document is called; its file's name when left out. */
+                name?: string;
+                /** @description contract, proposal, invoice, identity or other. */
+                category?: string;
+                /** @description What it belongs to: exactly one of lead_id, contact_id, account_id and deal_id. */
+                lead_id?: string;
+                contact_id?: string;
+                account_id?: string;
+                deal_id?: string;
+                /** @description team or private. */
+                access?: string;
+            };
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        /** @description A form with one file, or the bytes of the file by themselves. */
+        requestBody: {
+            content: {
+                "*/*": string;
+                "multipart/form-data": {
+                    /** @description As the parameter of this name. */
+                    access?: string;
+                    /** @description As the parameter of this name. */
+                    account_id?: string;
+                    /** @description As the parameter of this name. */
+                    category?: string;
+                    /** @description As the parameter of this name. */
+                    contact_id?: string;
+                    /** @description As the parameter of this name. */
+                    deal_id?: string;
+                    /**
+                     * Format: binary
+                     * @description The file. It comes after the other fields.
+                     */
+                    file: string;
+                    /** @description As the parameter of this name. */
+                    lead_id?: string;
+                    /** @description As the parameter of this name. */
+                    name?: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Document"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-documents-bulk": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BulkInputBody"] & {
+                    patch?: components["schemas"]["DocumentPatch"];
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkOutput"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-documents-id": {
+        parameters: {
+            query?: {
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: lead, contact, account, deal, owner. */
+                include?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /**
+                         * @description team: everybody who may read documents. private: its owner, and owners and admins of the organization; only these may change it.
+                         * @enum {string}
+                         */
+                        access: "team" | "private";
+                        account_id: string | null;
+                        /** @enum {string} */
+                        category: "contract" | "proposal" | "invoice" | "identity" | "other";
+                        contact_id: string | null;
+                        /** @example application/pdf */
+                        content_type: string;
+                        /** Format: date-time */
+                        created_at: string;
+                        /**
+                         * Format: int32
+                         * @description The number of its newest content.
+                         */
+                        current_version: number;
+                        deal_id: string | null;
+                        /**
+                         * @description What the newest content is called when it is downloaded.
+                         * @example offer.pdf
+                         */
+                        file_name: string;
+                        id: string;
+                        /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+                        included?: {
+                            account?: {
+                                [key: string]: components["schemas"]["Account"];
+                            };
+                            contact?: {
+                                [key: string]: components["schemas"]["Contact"];
+                            };
+                            deal?: {
+                                [key: string]: components["schemas"]["Deal"];
+                            };
+                            lead?: {
+                                [key: string]: components["schemas"]["Lead"];
+                            };
+                            member?: {
+                                [key: string]: components["schemas"]["Member"];
+                            };
+                        };
+                        /** @description What it belongs to: exactly one of lead_id, contact_id, account_id and deal_id. */
+                        lead_id: string | null;
+                        /** @example Offer for two racks */
+                        name: string;
+                        /** @description The member who uploaded it first. */
+                        owner_id: string | null;
+                        /** @description Of the newest content; its entity tag. */
+                        sha256: string;
+                        /**
+                         * Format: int64
+                         * @description Of the newest content, in bytes.
+                         */
+                        size: number;
+                        /** Format: date-time */
+                        updated_at: string;
+                        /** Format: int64 */
+                        version: number;
+                    };
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "delete-documents-id": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The version you saw, as an entity tag. */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "patch-documents-id": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The version you saw, as an entity tag. */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DocumentPatch"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Document"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-documents-id-content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The content. */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "*/*": string;
+                };
+            };
+            /** @description The parts that were asked for. */
+            206: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "*/*": string;
+                };
+            };
+            /** @description It is what you have. */
+            304: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            /** @description Requested Range Not Satisfiable */
+            416: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-documents-id-restore": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Document"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-documents-id-versions": {
+        parameters: {
+            query?: {
+                /** @description How many items at most. */
+                limit?: number;
+                /** @description The next value of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageDocumentVersion"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-documents-id-versions": {
+        parameters: {
+            query?: {
+                /** @description What the file is called, for a raw body. A form names it by itself. */
+                file_name?: string;
+            };
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        /** @description A form with one file, or the bytes of the file by themselves. */
+        requestBody: {
+            content: {
+                "*/*": string;
+                "multipart/form-data": {
+                    /**
+                     * Format: binary
+                     * @description The file. It comes after the other fields.
+                     */
+                    file: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Document"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-documents-id-versions-n-content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The record's id. */
+                id: string;
+                /** @description The version's number. */
+                n: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The content. */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "*/*": string;
+                };
+            };
+            /** @description The parts that were asked for. */
+            206: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "*/*": string;
+                };
+            };
+            /** @description It is what you have. */
+            304: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            /** @description Requested Range Not Satisfiable */
+            416: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     "get-handoffs": {
         parameters: {
             query?: {
@@ -5557,6 +10406,43 @@ export interface operations {
                 /** @description The next value of the page before. */
                 cursor?: string;
                 state?: "requested" | "accepted" | "rejected" | "cancelled" | "expired";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageHandoff"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-handoffs-pending": {
+        parameters: {
+            query?: {
+                /** @description How many items at most. */
+                limit?: number;
+                /** @description The next value of the page before. */
+                cursor?: string;
             };
             header?: never;
             path?: never;
@@ -5828,7 +10714,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["PageDocument"];
+                    "application/json": components["schemas"]["PageKnowledgeDocument"];
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -5867,7 +10753,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Document"];
+                    "application/json": components["schemas"]["KnowledgeDocument"];
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -5939,7 +10825,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Document"];
+                    "application/json": components["schemas"]["KnowledgeDocument"];
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -6019,7 +10905,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Document"];
+                    "application/json": components["schemas"]["KnowledgeDocument"];
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -6057,6 +10943,8 @@ export interface operations {
                 total?: boolean;
                 /** @description The fields wanted of each item, with commas between them; id is always there. All when empty. */
                 fields?: string;
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: channel. */
+                include?: string;
             };
             header?: never;
             path?: never;
@@ -6175,7 +11063,10 @@ export interface operations {
     };
     "get-lead-sources-id": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: channel. */
+                include?: string;
+            };
             header?: never;
             path: {
                 /** @description The record's id. */
@@ -6194,7 +11085,39 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["LeadSource"];
+                    "application/json": {
+                        /** @description Whether it is offered for new leads; true when left out. */
+                        active: boolean;
+                        /** @description The channel that brings them. */
+                        channel_id: string | null;
+                        /**
+                         * Format: int64
+                         * @description What a lead costs, in the currency's smallest unit; together with currency.
+                         */
+                        cost_minor: number | null;
+                        /** Format: date-time */
+                        created_at: string;
+                        /** @example EUR */
+                        currency: string | null;
+                        id: string;
+                        /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+                        included?: {
+                            channel?: {
+                                [key: string]: components["schemas"]["Channel"];
+                            };
+                        };
+                        /** @enum {string} */
+                        kind: "webchat" | "webhook" | "email" | "whatsapp" | "import" | "manual" | "referral" | "ad" | "other";
+                        /**
+                         * @description Each name once, whatever its case.
+                         * @example Trade fair
+                         */
+                        name: string;
+                        /** Format: date-time */
+                        updated_at: string;
+                        /** Format: int64 */
+                        version: number;
+                    };
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -6354,6 +11277,8 @@ export interface operations {
                 total?: boolean;
                 /** @description The fields wanted of each item, with commas between them; id is always there. All when empty. */
                 fields?: string;
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: contact, board, stage, assignee, lead_source, account. */
+                include?: string;
             };
             header?: never;
             path?: never;
@@ -6472,7 +11397,10 @@ export interface operations {
     };
     "get-leads-id": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: contact, board, stage, assignee, lead_source, account. */
+                include?: string;
+            };
             header?: never;
             path: {
                 /** @description The record's id. */
@@ -6491,7 +11419,67 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Lead"];
+                    "application/json": {
+                        account_id: string | null;
+                        assignee: components["schemas"]["MemberRef"] | null;
+                        board_id: string;
+                        contact: components["schemas"]["LeadContact"];
+                        contact_id: string;
+                        conversation_ids?: string[];
+                        /** Format: date-time */
+                        converted_at: string | null;
+                        /** Format: date-time */
+                        created_at: string;
+                        /** @description Values of custom fields, by key. A change names those to set; null removes one. */
+                        custom: {
+                            [key: string]: unknown;
+                        };
+                        deal_id: string | null;
+                        id: string;
+                        /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+                        included?: {
+                            account?: {
+                                [key: string]: components["schemas"]["Account"];
+                            };
+                            board?: {
+                                [key: string]: components["schemas"]["Board"];
+                            };
+                            contact?: {
+                                [key: string]: components["schemas"]["Contact"];
+                            };
+                            lead_source?: {
+                                [key: string]: components["schemas"]["LeadSource"];
+                            };
+                            member?: {
+                                [key: string]: components["schemas"]["Member"];
+                            };
+                            stage?: {
+                                [key: string]: components["schemas"]["Stage"];
+                            };
+                        };
+                        lead_source: components["schemas"]["LeadOrigin"] | null;
+                        /** @description The lead source of that name, whatever the case; set it instead of source. */
+                        lead_source_id: string | null;
+                        lost_reason: string | null;
+                        /** @enum {string} */
+                        priority: "low" | "normal" | "high" | "urgent";
+                        qualification: {
+                            [key: string]: components["schemas"]["Qualification"];
+                        };
+                        source: string;
+                        stage: components["schemas"]["LeadStage"];
+                        /** Format: date-time */
+                        stage_changed_at: string;
+                        tags: string[];
+                        /** @enum {string} */
+                        temperature: "cold" | "warm" | "hot";
+                        title: string;
+                        /** Format: date-time */
+                        updated_at: string;
+                        value: components["schemas"]["Money"] | null;
+                        /** Format: int64 */
+                        version: number;
+                    };
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -6662,6 +11650,50 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Lead"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-leads-id-convert": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConvertInputBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Converted"];
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -6889,6 +11921,46 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    "get-leads-id-stages": {
+        parameters: {
+            query?: {
+                /** @description How many items at most. */
+                limit?: number;
+                /** @description The next value of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageStageStay"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     "get-live": {
         parameters: {
             query?: {
@@ -7035,6 +12107,49 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    "get-metrics-dashboard": {
+        parameters: {
+            query?: {
+                /** @description The first day, such as 2026-03-01; when left out, as many days before the last as days says. */
+                from?: string;
+                /** @description The last day, which counts whole; today when left out. */
+                to?: string;
+                /** @description How many days, the last included, instead of from; 30 when both are left out. */
+                days?: number;
+                /** @description Whose days they are, as an IANA time zone such as Europe/Berlin; UTC when left out. */
+                tz?: string;
+                /** @description Whose pipeline; the default board of leads when left out. */
+                board_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Dashboard"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     "get-notes": {
         parameters: {
             query?: {
@@ -7056,6 +12171,8 @@ export interface operations {
                 total?: boolean;
                 /** @description The fields wanted of each item, with commas between them; id is always there. All when empty. */
                 fields?: string;
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: lead, contact, account, deal, author. */
+                include?: string;
             };
             header?: never;
             path?: never;
@@ -7174,7 +12291,10 @@ export interface operations {
     };
     "get-notes-id": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: lead, contact, account, deal, author. */
+                include?: string;
+            };
             header?: never;
             path: {
                 /** @description The record's id. */
@@ -7193,7 +12313,50 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Note"];
+                    "application/json": {
+                        account_id: string | null;
+                        /** @description The member who wrote it; only this member may change its words. */
+                        author_id: string | null;
+                        /**
+                         * @description Markdown of at most 50,000 characters. It is kept as it was written; html is for showing.
+                         * @example She **knows** engines.
+                         */
+                        body: string;
+                        contact_id: string | null;
+                        /** Format: date-time */
+                        created_at: string;
+                        deal_id: string | null;
+                        /** @description The body as HTML without anything that could act or load. */
+                        html: string;
+                        id: string;
+                        /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+                        included?: {
+                            account?: {
+                                [key: string]: components["schemas"]["Account"];
+                            };
+                            contact?: {
+                                [key: string]: components["schemas"]["Contact"];
+                            };
+                            deal?: {
+                                [key: string]: components["schemas"]["Deal"];
+                            };
+                            lead?: {
+                                [key: string]: components["schemas"]["Lead"];
+                            };
+                            member?: {
+                                [key: string]: components["schemas"]["Member"];
+                            };
+                        };
+                        /** @description What it is about: exactly one of lead_id, contact_id, account_id and deal_id. */
+                        lead_id: string | null;
+                        /** @description Members who should know of it. */
+                        mentions: string[];
+                        pinned: boolean;
+                        /** Format: date-time */
+                        updated_at: string;
+                        /** Format: int64 */
+                        version: number;
+                    };
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -7332,6 +12495,152 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    "get-notifications": {
+        parameters: {
+            query?: {
+                /** @description How many items at most. */
+                limit?: number;
+                /** @description The next value of the page before. */
+                cursor?: string;
+                /** @description Only those not read yet. */
+                unread?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageNotification"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-notifications-counts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NotificationCounts"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-notifications-read-all": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-notifications-id-read": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Notification"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     "get-runs": {
         parameters: {
             query?: {
@@ -7427,6 +12736,8 @@ export interface operations {
                 total?: boolean;
                 /** @description The fields wanted of each item, with commas between them; id is always there. All when empty. */
                 fields?: string;
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: owner. */
+                include?: string;
             };
             header?: never;
             path?: never;
@@ -7545,7 +12856,10 @@ export interface operations {
     };
     "get-saved-views-id": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: owner. */
+                include?: string;
+            };
             header?: never;
             path: {
                 /** @description The record's id. */
@@ -7564,7 +12878,38 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["SavedView"];
+                    "application/json": {
+                        /** Format: date-time */
+                        created_at: string;
+                        id: string;
+                        /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+                        included?: {
+                            member?: {
+                                [key: string]: components["schemas"]["Member"];
+                            };
+                        };
+                        /** @example Hot leads */
+                        name: string;
+                        /** @description The member who saved it. */
+                        owner_id: string;
+                        /**
+                         * Format: int32
+                         * @description Where it stands among others, the least first.
+                         */
+                        position: number;
+                        query: components["schemas"]["ViewQuery"];
+                        /**
+                         * @description The kind of record it lists, as in the events: lead, contact, account and so on.
+                         * @example lead
+                         */
+                        record_type: string;
+                        /** @description Whether everybody sees it, or its owner alone. */
+                        shared: boolean;
+                        /** Format: date-time */
+                        updated_at: string;
+                        /** Format: int64 */
+                        version: number;
+                    };
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -7710,7 +13055,22 @@ export interface operations {
                 limit?: number;
                 /** @description The next value of the page before. */
                 cursor?: string;
-                board_id?: string;
+                /** @description filter[field]=value, or filter[field][op]=value with op one of eq, ne, in, lt, lte, gt, gte, has, null. */
+                filter?: {
+                    [key: string]: string;
+                };
+                /** @description Conditions in groups, as JSON: {"or":[{"field":"priority","value":"high"},{"field":"due_at","op":"lt","value":"2026-11-30T00:00:00Z"}]} */
+                where?: string;
+                /** @description A field, with - before it for the greatest first; newest first when empty. */
+                sort?: string;
+                /** @description The beginning of a name, where the list can be searched. */
+                search?: string;
+                /** @description Count what matches, up to 10,000. */
+                total?: boolean;
+                /** @description The fields wanted of each item, with commas between them; id is always there. All when empty. */
+                fields?: string;
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: board. */
+                include?: string;
             };
             header?: never;
             path?: never;
@@ -7721,6 +13081,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    ETag?: string;
                     "Tandem-Version": components["headers"]["Tandem-Version"];
                     "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
@@ -7741,21 +13102,26 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
-    "get-stages-id": {
+    "post-stages": {
         parameters: {
             query?: never;
-            header?: never;
-            path: {
-                /** @description The record's id. */
-                id: string;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
             };
+            path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewStage"];
+            };
+        };
         responses: {
-            /** @description OK */
-            200: {
+            /** @description Created */
+            201: {
                 headers: {
+                    ETag?: string;
                     "Tandem-Version": components["headers"]["Tandem-Version"];
                     "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
@@ -7768,8 +13134,268 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
             409: components["responses"]["Conflict"];
             413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-stages-bulk": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BulkInputBody"] & {
+                    patch?: components["schemas"]["StagePatch"];
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkOutput"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "get-stages-id": {
+        parameters: {
+            query?: {
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: board. */
+                include?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        board_id: string;
+                        /**
+                         * @description As #rrggbb; null for none.
+                         * @example #2f6fed
+                         */
+                        color: string | null;
+                        /** Format: date-time */
+                        created_at: string;
+                        /**
+                         * Format: int64
+                         * @description Deals on it; 1000 means that many or more.
+                         */
+                        deal_count: number;
+                        /** @description What must be true before a record leaves it. */
+                        exit_criteria: string[];
+                        id: string;
+                        /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+                        included?: {
+                            board?: {
+                                [key: string]: components["schemas"]["Board"];
+                            };
+                        };
+                        /**
+                         * @description What a record on it is; open when left out.
+                         * @enum {string}
+                         */
+                        kind: "open" | "won" | "lost";
+                        /**
+                         * Format: int64
+                         * @description Leads on it; 1000 means that many or more.
+                         */
+                        lead_count: number;
+                        /**
+                         * @description Each name once per board.
+                         * @example Proposal
+                         */
+                        name: string;
+                        /**
+                         * Format: int64
+                         * @description Its place on the board, from 1; the others make room. The last when left out.
+                         */
+                        position: number;
+                        /**
+                         * Format: int64
+                         * @description How probable it is, in percent, that a deal on it is won: 100 on a won stage, 0 on a lost one, and on an open one 0 when left out.
+                         */
+                        probability: number;
+                        /** Format: date-time */
+                        updated_at: string;
+                        /** Format: int64 */
+                        version: number;
+                    };
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "delete-stages-id": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The version you saw, as an entity tag. */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "patch-stages-id": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The version you saw, as an entity tag. */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StagePatch"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Stage"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableEntity"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    "post-stages-id-restore": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same request under the same key within a day is done once and answered the same. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The record's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag?: string;
+                    "Tandem-Version": components["headers"]["Tandem-Version"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Stage"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["RequestEntityTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["UnprocessableEntity"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalServerError"];
@@ -7797,6 +13423,8 @@ export interface operations {
                 total?: boolean;
                 /** @description The fields wanted of each item, with commas between them; id is always there. All when empty. */
                 fields?: string;
+                /** @description Records that these name, to be given along as included, with commas between them. */
+                include?: string;
             };
             header?: never;
             path?: never;
@@ -7915,7 +13543,10 @@ export interface operations {
     };
     "get-tags-id": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Records that these name, to be given along as included, with commas between them. */
+                include?: string;
+            };
             header?: never;
             path: {
                 /** @description The record's id. */
@@ -8094,6 +13725,8 @@ export interface operations {
                 total?: boolean;
                 /** @description The fields wanted of each item, with commas between them; id is always there. All when empty. */
                 fields?: string;
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: lead, contact, account, deal, assignee, parent, follows. */
+                include?: string;
             };
             header?: never;
             path?: never;
@@ -8212,7 +13845,10 @@ export interface operations {
     };
     "get-tasks-id": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Records that these name, to be given along as included, with commas between them. Of these: lead, contact, account, deal, assignee, parent, follows. */
+                include?: string;
+            };
             header?: never;
             path: {
                 /** @description The record's id. */
@@ -8231,7 +13867,68 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Task"];
+                    "application/json": {
+                        account_id: string | null;
+                        /** @description The member who does it, a person or an AI member. */
+                        assignee_id: string | null;
+                        /** Format: date-time */
+                        completed_at: string | null;
+                        contact_id: string | null;
+                        /** Format: date-time */
+                        created_at: string;
+                        deal_id: string | null;
+                        description: string;
+                        /** Format: date-time */
+                        due_at: string | null;
+                        /** @description The recurring task whose completion made this one. */
+                        follows_id: string | null;
+                        id: string;
+                        /** @description What the records name, by noun and id: only what include asks for, and of that what you may see. */
+                        included?: {
+                            account?: {
+                                [key: string]: components["schemas"]["Account"];
+                            };
+                            contact?: {
+                                [key: string]: components["schemas"]["Contact"];
+                            };
+                            deal?: {
+                                [key: string]: components["schemas"]["Deal"];
+                            };
+                            lead?: {
+                                [key: string]: components["schemas"]["Lead"];
+                            };
+                            member?: {
+                                [key: string]: components["schemas"]["Member"];
+                            };
+                            task?: {
+                                [key: string]: components["schemas"]["Task"];
+                            };
+                        };
+                        /** @description What it is about: at most one of lead_id, contact_id, account_id and deal_id. */
+                        lead_id: string | null;
+                        /** @description The task that this is a part of. Parts have no parts of their own. */
+                        parent_id: string | null;
+                        /** @enum {string} */
+                        priority: "low" | "normal" | "high" | "urgent";
+                        /**
+                         * @description Completing a recurring task makes the next one, due at the next of its times that is still to come, in UTC.
+                         * @enum {string}
+                         */
+                        recurrence: "none" | "daily" | "weekly" | "monthly";
+                        /**
+                         * Format: date-time
+                         * @description When the fact task.reminded is told, unless the task is done by then.
+                         */
+                        remind_at: string | null;
+                        /** @enum {string} */
+                        status: "todo" | "in_progress" | "waiting" | "completed" | "cancelled";
+                        /** @example Call her back */
+                        title: string;
+                        /** Format: date-time */
+                        updated_at: string;
+                        /** Format: int64 */
+                        version: number;
+                    };
                 };
             };
             400: components["responses"]["BadRequest"];
