@@ -39,6 +39,9 @@ type bulkOutput struct {
 func (s *server) bulk(r crm.Resource) {
 	write(s, route{method: http.MethodPost, path: r.Path + "/bulk", permission: r.Noun + ":write", summary: "Change or archive many " + plural(r.Word), maxBody: 1 << 20},
 		func(ctx context.Context, tx pgx.Tx, in *bulkInput) (bulkOutput, error) {
+			if err := crm.ByPerson(ctx); err != nil {
+				return bulkOutput{}, err
+			}
 			if (len(in.Body.Patch) > 0) == in.Body.Archive || in.Body.Archive && r.Archive == nil {
 				return bulkOutput{}, tandem.InvalidFields(tandem.FieldError{Field: "patch", Message: "Send either patch, or archive where this kind of record can be archived."})
 			}

@@ -37,6 +37,7 @@ type moved struct {
 	Shelved       []shelved              `json:"shelved"` // leads that were archived for the one that is open on the same board
 	Pointed       []pointed              `json:"pointed"` // conversations of shelved leads
 	Records       map[string][]tandem.ID `json:"records"` // by table of MovesWithContact
+	Further       []furtherContact       `json:"further"` // what both were among the further contacts of deals
 	Consents      []consentMove          `json:"consents"`
 }
 
@@ -282,12 +283,18 @@ func (s contacts) moveAll(ctx context.Context, tx pgx.Tx, a tandem.Actor, m Merg
 	if did.Leads, err = idsOf(ctx, tx, sqlMoveLeads, args); err != nil {
 		return did, fmt.Errorf("move leads: %w", err)
 	}
+	if did.Further, err = readFurther(ctx, tx, a.Org, m.IntoID, m.FromID); err != nil {
+		return did, err
+	}
 	did.Records = map[string][]tandem.ID{}
 	for _, table := range MovesWithContact {
 		sql := "UPDATE " + table + " SET contact_id = @into WHERE org_id = @org AND contact_id = @from RETURNING id"
 		if did.Records[table], err = idsOf(ctx, tx, sql, args); err != nil {
 			return did, fmt.Errorf("move %s: %w", table, err)
 		}
+	}
+	if err := mergeFurther(ctx, tx, a.Org, m.IntoID, did.Further); err != nil {
+		return did, err
 	}
 	args["prefix"] = m.prefix()
 	if did.Conversations, err = idsOf(ctx, tx, sqlMoveConversations, args); err != nil {

@@ -20,6 +20,7 @@ import (
 // column is here or its table in crm.MovesWithContact; else a merge would leave its rows with a contact that nobody sees.
 var mergeHandles = map[string]string{
 	"contact_identities.contact_id": "moved",
+	"deal_contacts.contact_id":      "the contact that stays is a further one where either was",
 	"conversations.contact_id":      "moved",
 	"leads.contact_id":              "moved",
 	"contact_consents.contact_id":   "the stricter word counts; the merged contact keeps its own",
@@ -75,11 +76,14 @@ func (h *hub) split(into, merge tandem.ID) (s crm.Split, err error) {
 func TestMergeFillsAndSplitEmpties(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)
-	one, err := add(h, crm.Contacts, `{"name":"ada@example.com","email":"ada@example.com","tags":["VIP"],"custom":{"a":1}}`)
+	for _, key := range []string{"a", "b"} {
+		h.define(`{"record_type":"contact","key":"` + key + `","label":"` + key + `","type":"text"}`)
+	}
+	one, err := add(h, crm.Contacts, `{"name":"ada@example.com","email":"ada@example.com","tags":["VIP"],"custom":{"a":"1"}}`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, err := add(h, crm.Contacts, `{"name":"Ada Lovelace","first_name":"Ada","last_name":"Lovelace","email":"ada@home.example","phone":"+49 40 123456","company":"Engines","title":"Countess","language":"en","city":"London","country":"GB","tags":["vip","b2b"],"custom":{"a":2,"b":{"c":[1,2]}}}`)
+	two, err := add(h, crm.Contacts, `{"name":"Ada Lovelace","first_name":"Ada","last_name":"Lovelace","email":"ada@home.example","phone":"+49 40 123456","company":"Engines","title":"Countess","language":"en","city":"London","country":"GB","tags":["vip","b2b"],"custom":{"a":"2","b":"c"}}`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,5 +264,63 @@ func TestIdentitiesAreAddedAndRemoved(t *testing.T) {
 	want(t, remove(ada.ID, got.ID), tandem.NotFound, "twice")
 	if moved, err := try(bo.ID, crm.Identity{Kind: "phone", Value: "+4940123456"}); err != nil || moved.ID != got.ID {
 		t.Errorf("once it is free: %+v, %v", moved, err)
+	}
+}
+
+// A further contact of deals is one of them after a merge and no longer twice, and both are what they were after a split.
+func TestMergeKeepsTheDealsContacts(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	if _, err := add(h, crm.Boards, `{"name":"Deals","kind":"deal"}`); err != nil {
+		t.Fatal(err)
+	}
+	one, two := h.contact("one@example.com", "One"), h.contact("two@example.com", "Two")
+	deal := func(first tandem.ID, further ...tandem.ID) tandem.ID {
+		t.Helper()
+		d, err := add(h, crm.Deals, `{"name":"A deal","contact_id":"`+string(first)+`"}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.tx(h.human, func(ctx context.Context, tx pgx.Tx) error {
+			ids, err := json.Marshal(further)
+			if err != nil {
+				return err
+			}
+			_, err = crm.Deals.Patch(ctx, tx, d.ID, []byte(`{"contact_ids":`+string(ids)+`}`), nil)
+			return err
+		})
+		return d.ID
+	}
+	other := h.contact("other@example.com", "Other")
+	deals := []tandem.ID{deal(other.ID, one.ID, two.ID), deal(other.ID, two.ID), deal(two.ID, one.ID), deal(one.ID, two.ID), deal(one.ID, other.ID)}
+	people := func() (all []string) {
+		h.tx(h.human, func(ctx context.Context, tx pgx.Tx) error {
+			for _, id := range deals {
+				d, err := crm.Deals.Get(ctx, tx, id)
+				if err != nil {
+					return err
+				}
+				slices.Sort(d.ContactIDs)
+				all = append(all, fmt.Sprint(tandem.Deref(d.ContactID), d.ContactIDs))
+			}
+			return nil
+		})
+		return all
+	}
+	before := people()
+	_, ms, err := h.merge(h.human, one.ID, two.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	is := func(first tandem.ID, further ...tandem.ID) string { return fmt.Sprint(first, further) }
+	want := []string{is(other.ID, one.ID), is(other.ID, one.ID), is(one.ID), is(one.ID), is(one.ID, other.ID)}
+	if got := people(); !slices.Equal(got, want) {
+		t.Errorf("after the merge %v, want %v", got, want)
+	}
+	if _, err := h.split(one.ID, ms[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := people(); !slices.Equal(got, before) {
+		t.Errorf("after the split %v, want %v", got, before)
 	}
 }

@@ -32,7 +32,7 @@ func TestRelations(t *testing.T) {
 	id := tandem.NewID()
 	for _, r := range crm.All {
 		for _, rel := range r.Relations {
-			v := any(crm.Lead{ContactID: id, Assignee: &tandem.MemberRef{ID: id}, Stage: crm.LeadStage{ID: id}, BoardID: id, AccountID: &id, DealID: &id})
+			v := any(crm.Lead{ContactID: id, Assignee: &tandem.MemberRef{ID: id}, Stage: crm.LeadStage{ID: id}, BoardID: id, AccountID: &id, DealID: &id, LeadSourceID: &id})
 			if r.Noun == "lead" && rel.ID(reflect.ValueOf(v)) != id {
 				t.Errorf("the lead does not name its %s", rel.Name)
 			}

@@ -78,10 +78,30 @@ func resource[T any](s verbs[T]) Resource {
 		r.Parts = p.Parts()
 	}
 	if rm, ok := s.(removable[T]); ok && r.Archivable {
-		r.Archive = rm.Archive
-		r.Restore = func(ctx context.Context, tx pgx.Tx, id tandem.ID) (any, error) { return rm.Restore(ctx, tx, id) }
+		r.Archive = func(ctx context.Context, tx pgx.Tx, id tandem.ID, version *int64) error {
+			if err := ByPerson(ctx); err != nil {
+				return err
+			}
+			return rm.Archive(ctx, tx, id, version)
+		}
+		r.Restore = func(ctx context.Context, tx pgx.Tx, id tandem.ID) (any, error) {
+			if err := ByPerson(ctx); err != nil {
+				return nil, err
+			}
+			return rm.Restore(ctx, tx, id)
+		}
 	}
 	return r
+}
+
+// ByPerson refuses an AI member, inside Tandem or from outside: whatever its role, it neither removes records nor changes many
+// of them at once, as no tool of one does.
+func ByPerson(ctx context.Context) error {
+	a, err := tandem.ActorFrom(ctx)
+	if err == nil && byMachine(a) {
+		err = tandem.Errorf(tandem.Forbidden, "Only a person may archive or restore records, or change many at once.")
+	}
+	return err
 }
 
 // uploaded is resource for records that come with a file: they are made by an upload, which is a route of its own.

@@ -183,6 +183,9 @@ func returnAll(ctx context.Context, tx pgx.Tx, org tandem.ID, k kept) error {
 			return err
 		}
 	}
+	if err := splitFurther(ctx, tx, org, k); err != nil {
+		return err
+	}
 	if err := do("conversations", sqlReturnConversations, args("prefix", k.prefix())); err != nil {
 		return err
 	}

@@ -365,3 +365,32 @@ func (w *world) splitAll() {
 		}
 	}
 }
+
+// Two contacts are not split while conversations of both are one: what one of them writes would come to the other's.
+func TestMergedConversationsHoldTheirContactsTogether(t *testing.T) {
+	w := newWorld(t)
+	ada, twin := w.ingest(w.mail("ada@example.com", "one")), w.ingest(w.mail("twin@example.com", "two"))
+	ms, err := w.mergeContacts(ada.Contact, twin.Contact)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := w.merge(w.owner, ada.Conversation, twin.Conversation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := w.ingest(w.mail("twin@example.com", "three")); got.Conversation != ada.Conversation {
+		t.Errorf("a message for the merged thread went to %+v", got)
+	}
+	if err := w.splitContacts(ada.Contact, ms[0].ID); tandem.KindOf(err) != tandem.Conflict {
+		t.Errorf("split while their conversations are one: %v", err)
+	}
+	if _, err := w.split(w.owner, ada.Conversation, Split{Merge: m.ID}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.splitContacts(ada.Contact, ms[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.ingest(w.mail("twin@example.com", "four")); got.Conversation != twin.Conversation || got.Contact != twin.Contact {
+		t.Errorf("a message after the split went to %+v", got)
+	}
+}

@@ -22,6 +22,9 @@ export function conversation(id: string, change: Partial<Conversation> = {}): Co
     answered_seq: 0,
     created_at: '2026-01-01T09:00:00Z',
     updated_at: '2026-01-01T10:00:00Z',
+    priority: 'normal',
+    tags: [],
+    version: 1,
     ...change,
   }
 }
