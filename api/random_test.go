@@ -36,7 +36,7 @@ func TestRandomRequests(t *testing.T) {
 	before := checksums(t, super, victim.ID)
 	w.learn(t, scenario{op: "post-inbound-lead"}, c.do("post-inbound-lead", "", "", w.Key, `{"message":"Hello","contact":{"name":"Ada Lovelace","email":"ada@example.com"}}`))
 	w.ids["member"], w.ids["assignee"], w.ids["channel"], w.ids["ai_member"] = w.ids["colleague"], w.ids["colleague"], w.ids["chat"], w.ids["ai"]
-	began, count := time.Now(), proof.Size(1000, 20000)
+	began, count := time.Now(), proof.Size(2500, 20000)
 	g := &generator{Rand: proof.Rand(t), ids: map[string][]string{}, world: w.ids, cursors: map[string]string{}, fields: map[string]openapi3.Schemas{}}
 	for _, id := range w.ids {
 		g.learn("", id)

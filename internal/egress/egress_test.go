@@ -251,7 +251,7 @@ func TestAllowedNetworkRedirectsAndLimits(t *testing.T) {
 	defer srv.Close()
 	ap := netip.MustParseAddrPort(strings.TrimPrefix(srv.URL, "http://"))
 	c := New(Options{
-		Timeout: 300 * time.Millisecond, MaxBody: 1000,
+		Timeout: 2 * time.Second, MaxBody: 1000,
 		Allow: []Allow{{Net: netip.MustParsePrefix("127.0.0.0/8"), Port: ap.Port()}},
 	})
 	defer c.Close()

@@ -118,7 +118,7 @@ func TestModelServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, err := llm.Open(llm.Settings{
-		Provider: "compatible", BaseURL: c.Addresses.Model, Model: "oracle", APIKey: "sk-proof", Timeout: time.Second, MaxAttempts: 1,
+		Provider: "compatible", BaseURL: c.Addresses.Model, Model: "oracle", APIKey: "sk-proof", Timeout: 5 * time.Second, MaxAttempts: 1,
 		AllowPrivate: []egress.Allow{allow},
 	})
 	if err != nil {
