@@ -58,7 +58,7 @@ func TestHostileFiles(t *testing.T) {
 		return h.Do(http.MethodPost, "/api/v1/documents?account_id="+account+query, o.Key, body, header...)
 	}
 	r := proof.Rand(t)
-	names := []string{"../../../../../../../../tmp/escaped", "/etc/passwd", `..\..\windows\win.ini`, "C:\\boot.ini", "\\\\host\\share", "a/../../b", "x\x00.txt", "\x00", "..", ".", "", " ", "con.txt", "a\r\nX-Evil: 1.txt", `a"; filename="b.txt`, "\u202efdp.txt", "file://etc/passwd", "%2e%2e%2fescaped", "....//....//x", strings.Repeat("a", 900) + ".txt", strings.Repeat("ü", 400), "~/.ssh/authorized_keys", "x.txt:stream", "${HOME}", "`id`.txt", "-rf"}
+	names := []string{"../../../../../../../../var/escaped", "/etc/passwd", `..\..\windows\win.ini`, "C:\\boot.ini", "\\\\host\\share", "a/../../b", "x\x00.txt", "\x00", "..", ".", "", " ", "con.txt", "a\r\nX-Evil: 1.txt", `a"; filename="b.txt`, "\u202efdp.txt", "file://etc/passwd", "%2e%2e%2fescaped", "....//....//x", strings.Repeat("a", 900) + ".txt", strings.Repeat("ü", 400), "~/.ssh/authorized_keys", "x.txt:stream", "${HOME}", "`id`.txt", "-rf"}
 	parts := []string{"..", "/", `\`, "%2f", "%00", "\x00", ".", "\u202e", "\r\n", `"`, ";", "etc", "passwd", "ä", "C:", " ", "::$DATA", "*", "\u2215", "\ufeff", "blobs", ".part", string(o.ID)}
 	for len(names) < proof.Size(60, 200) {
 		var b strings.Builder

@@ -358,7 +358,7 @@ func TestHostileCustomFields(t *testing.T) {
 	h.define(`{"record_type":"account","label":"Number","key":"no","type":"text","is_unique":true}`)
 	h.define(`{"record_type":"account","label":"Buddy","key":"buddy","type":"user"}`)
 	g := hostile{proof.Rand(t)}
-	inputs := proof.Size(1_500, 100_000)
+	inputs := proof.Size(4_000, 100_000)
 	answered, failures, syntax := map[string]int{}, 0, 0
 	note := func(what string, in any, err error) {
 		kind := "answered"
