@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -40,12 +41,9 @@ type operation struct {
 func newContract(t testing.TB, h *tandemtest.Hub) *contract {
 	t.Helper()
 	raw := h.Want(http.StatusOK, http.MethodGet, "/api/v1/openapi.json", "", nil).Body
-	doc, err := openapi3.NewLoader().LoadFromData(raw)
+	doc, err := described(t.Context(), raw)
 	if err != nil {
-		t.Fatalf("load the OpenAPI description: %v", err)
-	}
-	if err := doc.Validate(t.Context()); err != nil {
-		t.Fatalf("the OpenAPI description is not valid: %v", err)
+		t.Fatal(err)
 	}
 	c := &contract{t: t, h: h, doc: doc, ops: map[string]operation{}, seen: map[string]map[int]int{}}
 	for path, item := range doc.Paths.Map() {
@@ -54,6 +52,34 @@ func newContract(t testing.TB, h *tandemtest.Hub) *contract {
 		}
 	}
 	return c
+}
+
+var descriptions struct {
+	sync.Mutex
+	known map[string]*openapi3.T // by the bytes that a hub served
+}
+
+// described reads and validates a description. Nearly all hubs serve the same one, and validating it with all its examples
+// takes seconds under the race detector: each is validated once.
+func described(ctx context.Context, raw []byte) (*openapi3.T, error) {
+	d := &descriptions
+	d.Lock()
+	defer d.Unlock()
+	if doc := d.known[string(raw)]; doc != nil {
+		return doc, nil
+	}
+	doc, err := openapi3.NewLoader().LoadFromData(raw)
+	if err != nil {
+		return nil, fmt.Errorf("load the OpenAPI description: %w", err)
+	}
+	if err := doc.Validate(ctx); err != nil {
+		return nil, fmt.Errorf("the OpenAPI description is not valid: %w", err)
+	}
+	if d.known == nil {
+		d.known = map[string]*openapi3.T{}
+	}
+	d.known[string(raw)] = doc
+	return doc, nil
 }
 
 // aimed is the path of an operation about one record, or about a part of one when id is "record/part".

@@ -83,6 +83,9 @@ func (s contacts) Split(ctx context.Context, tx pgx.Tx, contact, merge tandem.ID
 			return Split{}, fmt.Errorf("lock what contacts have: %w", err)
 		}
 	}
+	if k, err = keptMerge(ctx, tx, a.Org, merge); err != nil { // as it is now: another split may have changed it meanwhile
+		return Split{}, err
+	}
 	one, err := s.Load(ctx, tx, contact, false)
 	if tandem.KindOf(err) == tandem.NotFound {
 		return Split{}, s.gone(ctx, tx, contact, err)

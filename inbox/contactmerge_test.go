@@ -148,6 +148,7 @@ func TestSplittingRestoresEveryRow(t *testing.T) {
 			}
 			want(t, w.splitContacts(stack[i].into, stack[i].merge), tandem.Conflict)
 			stack = slices.Delete(stack, i, i+1)
+			w.strictestCounts()
 		}
 		after := w.rows()
 		for _, table := range slices.Sorted(maps.Keys(before)) {
@@ -163,6 +164,24 @@ func TestSplittingRestoresEveryRow(t *testing.T) {
 		}
 	}
 	t.Logf("figure: %d merges undone in a random order: %d rows compared, all as before", merges, compared)
+}
+
+// strictestCounts fails when somebody who is a part of a contact has said no, or yes, and the contact's own word is weaker.
+func (w *world) strictestCounts() {
+	w.Helper()
+	w.do(w.system(), func(ctx context.Context, tx pgx.Tx) error {
+		var n int
+		err := tx.QueryRow(ctx, `
+			SELECT count(*) FROM contact_merges m
+			JOIN contact_consents theirs ON theirs.org_id = m.org_id AND theirs.contact_id = m.from_id
+			LEFT JOIN contact_consents mine ON mine.org_id = m.org_id AND mine.contact_id = m.into_id AND mine.kind = theirs.kind
+			WHERE m.undone_at IS NULL AND array_position(ARRAY['unknown','granted','denied'], theirs.state) >
+			      coalesce(array_position(ARRAY['unknown','granted','denied'], mine.state), 1)`).Scan(&n)
+		if err == nil && n > 0 {
+			w.Fatalf("%d words of merged contacts do not count for those that they are a part of", n)
+		}
+		return err
+	})
 }
 
 // nothingLeft fails when something belongs to a contact that is a part of another.

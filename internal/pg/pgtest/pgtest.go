@@ -56,7 +56,8 @@ func Create(t testing.TB) string {
 	suffix := make([]byte, 6)
 	_, _ = rand.Read(suffix) // never fails
 	name := "test_" + hex.EncodeToString(suffix)
-	if err := administer(ctx, dir, fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s OWNER %s", name, template, Owner)); err != nil {
+	// Copied as files: four times as fast as through the WAL, which a cluster without fsync need not have whole.
+	if err := administer(ctx, dir, fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s OWNER %s STRATEGY FILE_COPY", name, template, Owner)); err != nil {
 		t.Fatalf("create the test's database: %v", err)
 	}
 	t.Cleanup(func() {
