@@ -152,6 +152,7 @@ func TestEachFactCountsOnce(t *testing.T) {
 		}
 		traffic()
 	}
+	worlds[0].handover(r) // which chance may have left out
 	worlds[0].settled()
 	for _, w := range worlds {
 		w.whole(w.board.Name)

@@ -147,6 +147,21 @@ func (w *world) write(r *rand.Rand, contact int) {
 	w.known[got.Conversation], w.known[got.Lead] = true, true
 }
 
+// handover lets one person ask another to go on with somebody new, and be heard.
+func (w *world) handover(r *rand.Rand) {
+	w.Helper()
+	w.write(r, 1000+w.n)
+	var h inbox.Handoff
+	w.do(w.as(w.people[0]), func(ctx context.Context, tx pgx.Tx) (err error) {
+		h, err = inbox.RequestHandoff(ctx, tx, w.convs[len(w.convs)-1], inbox.HandoffRequest{Reason: inbox.Reasons[0], Packet: inbox.Packet{Summary: "Help"}, CustomerLine: "A colleague will answer."})
+		return err
+	})
+	w.do(w.as(w.people[1]), func(ctx context.Context, tx pgx.Tx) error {
+		_, err := inbox.AcceptHandoff(ctx, tx, h.ID)
+		return err
+	})
+}
+
 func pick(r *rand.Rand, list []tandem.ID) tandem.ID { return list[r.IntN(len(list))] }
 
 // sell does one thing at random, as somebody.

@@ -75,7 +75,7 @@ func (b *bench) steps(ctx context.Context) {
 			b.command(ctx, "go vet", ".", output("go", "vet", "./..."))
 			b.command(ctx, "staticcheck", ".", output("go", "tool", "-modfile=tools/staticcheck/go.mod", "staticcheck", "./..."))
 			b.tagged(ctx)
-			b.goTest(ctx)
+			b.goTests(ctx)
 		},
 		func() {
 			if !webBuilt {

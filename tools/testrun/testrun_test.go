@@ -2,6 +2,11 @@ package main
 
 import (
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -51,5 +56,47 @@ func TestNoTestIsAFailure(t *testing.T) {
 	}
 	if r := tally.result(errors.New("exit status 2"), "go: no such flag\n"); r.failed != 1 || !strings.Contains(r.output, "no such flag") {
 		t.Errorf("got %+v", r)
+	}
+}
+
+// A test that runs without the race detector is where the list says and nowhere else: another of its name would not run.
+func TestUnracedAreThere(t *testing.T) {
+	t.Parallel()
+	declared := map[string][]string{}
+	root := filepath.Join("..", "..")
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if name := entry.Name(); entry.IsDir() && (name == "node_modules" || strings.HasPrefix(name, ".") && path != root) {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil {
+				dir, err := filepath.Rel(root, filepath.Dir(path))
+				if err != nil {
+					return err
+				}
+				declared[f.Name.Name] = append(declared[f.Name.Name], "./"+filepath.ToSlash(dir))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg, tests := range unraced {
+		for _, test := range tests {
+			if got := declared[test]; len(got) != 1 || got[0] != pkg {
+				t.Errorf("%s is to be in %s alone and is in %q", test, pkg, got)
+			}
+		}
 	}
 }
