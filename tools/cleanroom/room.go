@@ -22,8 +22,9 @@ type Room struct {
 	Env  []string // for every command
 }
 
-// Open makes a room for the repository in the working directory. name begins the name of its temporary folder.
-func Open(name string) (*Room, error) {
+// Open makes a room for the repository in the working directory. Its temporary folder, the name of which begins with name, is in
+// base, or where the system keeps such when base is empty.
+func Open(base, name string) (*Room, error) {
 	root, err := os.Getwd()
 	if err != nil {
 		return nil, fmt.Errorf("find the repository: %w", err)
@@ -31,7 +32,7 @@ func Open(name string) (*Room, error) {
 	if _, err := os.Stat(filepath.Join(root, "go.mod")); err != nil {
 		return nil, fmt.Errorf("run it from the repository's root: %w", err)
 	}
-	tmp, err := os.MkdirTemp("", name)
+	tmp, err := os.MkdirTemp(base, name)
 	if err != nil {
 		return nil, fmt.Errorf("make a temporary folder: %w", err)
 	}

@@ -76,7 +76,7 @@ func run(ctx context.Context, out io.Writer, command string, o options) int {
 		fmt.Fprintf(out, "prove: there is no command %q; use prove, mutants or promises\n", command)
 		return 2
 	}
-	room, err := cleanroom.Open("tandem-make-prove-")
+	room, err := cleanroom.Open("", "tandem-make-prove-") // on the disk: it is part of what is proved
 	if err != nil {
 		fmt.Fprintln(out, "prove:", err)
 		return 1
