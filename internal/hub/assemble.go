@@ -57,7 +57,7 @@ func (h *Hub) assemble() (err error) {
 	h.Switchboard = h.Inbox.Switchboard
 	models := &agents.Models{Rules: rules.Model{}, AllowPrivate: c.AllowPrivate}
 	h.Runner = &agents.Runner{
-		DB: h.work, Sealer: h.Sealer, Models: models.Open, Tools: tools.All(), Embedder: h.Embedder, Signal: h.Bus.Signal,
+		DB: h.turns, Sealer: h.Sealer, Models: models.Open, Tools: tools.All(), Embedder: h.Embedder, Signal: h.Bus.Signal,
 		Logger: c.Logger, Lease: c.Lease, Heartbeat: c.Lease / 3,
 	}
 	courier := &inbox.Courier{DB: h.work, Channels: h.Switchboard.Get, SendTimeout: c.SendTimeout, Logger: c.Logger, Fault: c.Fault}
@@ -66,7 +66,7 @@ func (h *Hub) assemble() (err error) {
 	h.indexer = indexer.Subscription()
 	h.rollups = &report.Rollups{DB: h.work, Logger: c.Logger}
 	h.Drain = &events.Drain{
-		DB: h.work, Publish: h.Bus.Publish, State: h.Bus.State, Logger: c.Logger,
+		DB: h.relay, Publish: h.Bus.Publish, State: h.Bus.State, Logger: c.Logger,
 		Consumers: []events.Subscription{h.Runner.Subscription(), h.indexer, h.courier, team.Notifier(), h.rollups.Subscription()},
 	}
 	return nil

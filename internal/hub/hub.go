@@ -50,7 +50,9 @@ type Hub struct {
 	Blobs       blob.Store
 
 	intake   *pg.DB // of the batcher alone
-	work     *pg.DB // of whatever nobody waits for: turns, sends, the drain, timers
+	relay    *pg.DB // of the drain: screens, sends and turns wait for what it tells
+	turns    *pg.DB // of AI members, who would take all there is
+	work     *pg.DB // of whatever nobody waits for: sends, timers, counts
 	log      *slog.Logger
 	egress   *egress.Client
 	courier  events.Subscription
@@ -150,7 +152,9 @@ func (h *Hub) openKeys() (*seal.Sealer, error) {
 const (
 	apiConns    = 8
 	intakeConns = 3 // the batcher's two writers and whatever is stored alone
-	workConns   = 8
+	relayConns  = 2 // what is told next, and what is sealed
+	turnConns   = 4 // the turns of many wait for models; what they write is short
+	workConns   = 6
 )
 
 // openDatabase connects to the operator's database, or starts the private one.
@@ -168,11 +172,13 @@ func (h *Hub) openDatabase(ctx context.Context) (err error) {
 	if h.DB, err = pg.Open(ctx, pg.Config{URL: url, MaxConns: apiConns, AllowUnsafe: c.Unsafe, Logger: c.Logger}); err != nil {
 		return err
 	}
-	if h.intake, err = h.DB.Beside(ctx, intakeConns); err != nil {
-		return err
-	}
-	if h.work, err = h.DB.Beside(ctx, workConns); err != nil {
-		return err
+	for _, p := range []struct {
+		db    **pg.DB
+		conns int32
+	}{{&h.intake, intakeConns}, {&h.relay, relayConns}, {&h.turns, turnConns}, {&h.work, workConns}} {
+		if *p.db, err = h.DB.Beside(ctx, p.conns); err != nil {
+			return err
+		}
 	}
 	if owner != "" {
 		if err := pg.Migrate(ctx, owner); err != nil {
@@ -274,7 +280,7 @@ func (h *Hub) stop(ctx context.Context) error {
 	if h.Bus != nil {
 		errs = append(errs, h.Bus.Close(ctx))
 	}
-	for _, db := range []*pg.DB{h.work, h.intake, h.DB} {
+	for _, db := range []*pg.DB{h.work, h.turns, h.relay, h.intake, h.DB} {
 		if db != nil {
 			db.Close()
 		}
