@@ -3,10 +3,7 @@ package inbox
 import (
 	"context"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -161,42 +158,5 @@ func TestBatchOfEnquiriesKeepsOrder(t *testing.T) {
 	})
 	if len(all) != 7 || c.Company != "Berg Ltd" {
 		t.Errorf("%d messages, company %q", len(all), c.Company)
-	}
-}
-
-// What leads cost, new ones and further ones of known contacts, in one run on this machine;
-// a statement about ratios only.
-func TestEnquiryThroughput(t *testing.T) {
-	w := newWorld(t)
-	b := w.batcher(BatchOptions{})
-	const known = 200
-	for n := range known {
-		w.ingest(w.enquiry(fmt.Sprintf("known-%d@example.com", n), "hello"))
-	}
-	var fresh atomic.Int64
-	for _, callers := range []int{1, 16, 64} {
-		for _, kind := range []string{"known contacts", "new contacts"} {
-			var done atomic.Int64
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			var wg sync.WaitGroup
-			for c := range callers {
-				wg.Go(func() {
-					for n := 0; ctx.Err() == nil; n++ {
-						who := fmt.Sprintf("known-%d@example.com", (c+n*callers)%known)
-						if kind == "new contacts" {
-							who = fmt.Sprintf("new-%d@example.com", fresh.Add(1))
-						}
-						if _, err := b.Deliver(t.Context(), w.enquiry(who, "A question of some length about prices and seats.")); err != nil {
-							t.Errorf("%s: %v", kind, err)
-							return
-						}
-						done.Add(1)
-					}
-				})
-			}
-			wg.Wait()
-			cancel()
-			t.Logf("figure: leads, %2d callers, %s: %d/s", callers, kind, done.Load())
-		}
 	}
 }

@@ -21,7 +21,7 @@ import (
 var unraced = map[string][]string{
 	"./api": {
 		"TestExamples", "TestExamplesAreAccepted", "TestForeignIdsAreNotFoundEverywhere", "TestForeignIdsInBodies", "TestGuide",
-		"TestRandomRequests", "TestRolesAndRoutes", "TestScenarios",
+		"TestHostileFiles", "TestHostileLists", "TestRandomRequests", "TestRolesAndRoutes", "TestScenarios",
 	},
 	"./cmd/tandem": {
 		"TestDemo", "TestInit", "TestMigrateAndVersion", "TestNothingIsLostWhenTheProcessEnds", "TestSecondSignalForces",
