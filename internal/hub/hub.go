@@ -153,8 +153,8 @@ const (
 	apiConns    = 8
 	intakeConns = 3 // the batcher's two writers and whatever is stored alone
 	relayConns  = 2 // what is told next, and what is sealed
-	turnConns   = 4 // the turns of many wait for models; what they write is short
-	workConns   = 6
+	turnConns   = 2 // the turns of many wait for models; what they write is short
+	workConns   = 4
 )
 
 // openDatabase connects to the operator's database, or starts the private one.

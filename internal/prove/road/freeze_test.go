@@ -21,7 +21,7 @@ func TestFrozenWorkers(t *testing.T) {
 	rng := proof.Rand(t)
 	s, world := answered(t, prove.SiteOptions{Cluster: prove.NewCluster(t, prove.WatchSettings), NATSURL: bustest.Server(t)})
 	s.WatchDispatches()
-	const lease, think, trials, writers = 3 * time.Second, 2500, 200, 4
+	const lease, think, trials, writers = time.Second, 1200, 200, 4
 	s.Serve("--roles", "api,channels,jobs", "--lease", lease.String())
 	workers := []*prove.Process{s.ServeBeside("--roles", "agents", "--lease", lease.String()), s.ServeBeside("--roles", "agents", "--lease", lease.String())}
 	conn := s.DB(t)
@@ -49,7 +49,7 @@ func TestFrozenWorkers(t *testing.T) {
 	underway(t, conn, 10)
 	began := time.Now()
 	freezes := 0
-	for ; count(t, conn, stopped) < trials && time.Since(began) < 330*time.Second; freezes++ {
+	for ; count(t, conn, stopped) < trials && time.Since(began) < 400*time.Second; freezes++ {
 		frozen := workers[rng.IntN(2)]
 		frozen.Stop()
 		time.Sleep(2 * lease)
