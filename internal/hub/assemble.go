@@ -57,7 +57,7 @@ func (h *Hub) assemble() (err error) {
 	h.Switchboard = h.Inbox.Switchboard
 	models := &agents.Models{Rules: rules.Model{}, AllowPrivate: c.AllowPrivate}
 	h.Runner = &agents.Runner{
-		DB: h.turns, Sealer: h.Sealer, Models: models.Open, Tools: tools.All(), Embedder: h.Embedder, Signal: h.Bus.Signal,
+		DB: h.work, Sealer: h.Sealer, Models: models.Open, Tools: tools.All(), Embedder: h.Embedder, Signal: h.Bus.Signal,
 		Logger: c.Logger, Lease: c.Lease, Heartbeat: c.Lease / 3,
 	}
 	courier := &inbox.Courier{DB: h.work, Channels: h.Switchboard.Get, SendTimeout: c.SendTimeout, Logger: c.Logger, Fault: c.Fault}

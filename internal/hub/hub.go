@@ -51,8 +51,7 @@ type Hub struct {
 
 	intake   *pg.DB // of the batcher alone
 	relay    *pg.DB // of the drain: screens, sends and turns wait for what it tells
-	turns    *pg.DB // of AI members, who would take all there is
-	work     *pg.DB // of whatever nobody waits for: sends, timers, counts
+	work     *pg.DB // of whatever nobody waits for: turns, sends, timers, counts
 	log      *slog.Logger
 	egress   *egress.Client
 	courier  events.Subscription
@@ -153,8 +152,7 @@ const (
 	apiConns    = 8
 	intakeConns = 3 // the batcher's two writers and whatever is stored alone
 	relayConns  = 2 // what is told next, and what is sealed
-	turnConns   = 2 // the turns of many wait for models; what they write is short
-	workConns   = 4
+	workConns   = 8
 )
 
 // openDatabase connects to the operator's database, or starts the private one.
@@ -175,7 +173,7 @@ func (h *Hub) openDatabase(ctx context.Context) (err error) {
 	for _, p := range []struct {
 		db    **pg.DB
 		conns int32
-	}{{&h.intake, intakeConns}, {&h.relay, relayConns}, {&h.turns, turnConns}, {&h.work, workConns}} {
+	}{{&h.intake, intakeConns}, {&h.relay, relayConns}, {&h.work, workConns}} {
 		if *p.db, err = h.DB.Beside(ctx, p.conns); err != nil {
 			return err
 		}
@@ -280,7 +278,7 @@ func (h *Hub) stop(ctx context.Context) error {
 	if h.Bus != nil {
 		errs = append(errs, h.Bus.Close(ctx))
 	}
-	for _, db := range []*pg.DB{h.work, h.turns, h.relay, h.intake, h.DB} {
+	for _, db := range []*pg.DB{h.work, h.relay, h.intake, h.DB} {
 		if db != nil {
 			db.Close()
 		}
