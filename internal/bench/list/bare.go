@@ -28,7 +28,7 @@ SELECT c.id, c.channel_id, ch.kind, ch.name, c.contact_id, ct.name, ct.company, 
 	c.handoff_id, h.reason, h.created_at, h.deadline,
 	c.preview, c.preview_kind, c.preview_name, c.last_message_at, c.message_count, c.unread,
 	c.last_inbound_seq, c.answered_seq, c.created_at, c.updated_at, c.priority, c.tags, c.version
-FROM (SELECT * FROM conversations WHERE org_id = $1 AND state = $2 ORDER BY last_message_at DESC, id DESC LIMIT 50) c
+FROM (SELECT * FROM conversations WHERE org_id = $1 AND state = $2 AND merged_into IS NULL ORDER BY last_message_at DESC, id DESC LIMIT 50) c
 JOIN channels ch ON ch.org_id = c.org_id AND ch.id = c.channel_id
 JOIN contacts ct ON ct.org_id = c.org_id AND ct.id = c.contact_id
 LEFT JOIN leads l ON l.org_id = c.org_id AND l.id = c.lead_id
@@ -64,7 +64,7 @@ type bareLine struct {
 const shortSQL = `
 SELECT c.id, c.state, c.subject, c.preview, c.unread, c.message_count, c.last_message_at, k.name
 FROM conversations c JOIN contacts k ON k.org_id = c.org_id AND k.id = c.contact_id
-WHERE c.org_id = $1 AND c.state = $2 ORDER BY c.last_message_at DESC, c.id DESC LIMIT 50`
+WHERE c.org_id = $1 AND c.state = $2 AND c.merged_into IS NULL ORDER BY c.last_message_at DESC, c.id DESC LIMIT 50`
 
 // shortLine is a row of shortSQL.
 type shortLine struct {
