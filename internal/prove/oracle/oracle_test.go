@@ -208,7 +208,7 @@ func TestModelStream(t *testing.T) {
 func TestWebhookSink(t *testing.T) {
 	t.Parallel()
 	c, _ := start(t)
-	client := &http.Client{Timeout: 300 * time.Millisecond}
+	client := &http.Client{Timeout: 5 * time.Second}
 	post := func(id string) int {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.Addresses.Webhook+"/replies", strings.NewReader(`{"data":{"message_id":"m","conversation_id":"c","text":"hello"}}`))
 		if err != nil {
