@@ -99,7 +99,7 @@ func (p past) page(noun string, id tandem.ID, q events.Timeline) (got tandem.Pag
 // repeats, whatever is asked for and however large a page is.
 func TestComposedTimelines(t *testing.T) {
 	t.Parallel()
-	p := newPast(t, newHub(t), proof.Size(3000, 60_000))
+	p := newPast(t, newHub(t), proof.Size(6000, 60_000))
 	total := 0
 	for _, of := range []struct {
 		noun   string

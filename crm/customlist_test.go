@@ -225,7 +225,7 @@ func TestCustomFiltersUseTheIndex(t *testing.T) {
 	h.defineAll("lead")
 	h.define(`{"record_type":"lead","label":"Number","key":"no","type":"text","is_unique":true}`)
 	for _, of := range []*hub{h, addOrg(t, h.db, "other")} {
-		of.seedMany(8_000)
+		of.seedMany(20_000)
 		h.tx(of.sys, func(ctx context.Context, tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, `UPDATE leads SET custom = jsonb_build_object('seats', right(title, 3)::int, 'needs', jsonb_build_array('n' || right(title, 3)), 'renewal', '2026-01-05', 'no', title)
 				WHERE title ~ '[0-9]{3}$' AND right(title, 1) <> '7'`)
@@ -358,7 +358,7 @@ func TestHostileCustomFields(t *testing.T) {
 	h.define(`{"record_type":"account","label":"Number","key":"no","type":"text","is_unique":true}`)
 	h.define(`{"record_type":"account","label":"Buddy","key":"buddy","type":"user"}`)
 	g := hostile{proof.Rand(t)}
-	inputs := proof.Size(1_500, 100_000)
+	inputs := proof.Size(4_000, 100_000)
 	answered, failures, syntax := map[string]int{}, 0, 0
 	note := func(what string, in any, err error) {
 		kind := "answered"

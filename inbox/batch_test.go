@@ -250,3 +250,48 @@ func TestBatcherIsBounded(t *testing.T) {
 	}
 	want(t, second(b.Deliver(t.Context(), w.inbound("v", "x"))), tandem.Unavailable)
 }
+
+// However many write at once, and by whichever path, each message is stored once and nobody is refused.
+func TestManyCallersAtOnce(t *testing.T) {
+	w := newWorld(t)
+	const contacts, callers, each = 200, 64, 15
+	for i := range contacts {
+		w.ingest(w.inbound(fmt.Sprint("v", i), "hello"))
+	}
+	b := w.batcher(BatchOptions{})
+	for _, path := range []string{"one transaction each", "batched"} {
+		var wg sync.WaitGroup
+		for c := range callers {
+			wg.Go(func() {
+				for n := range each {
+					in := w.inbound(fmt.Sprint("v", (c+n*callers)%contacts), "A question of some length about prices and seats.")
+					var err error
+					if path == "batched" {
+						_, err = b.Deliver(t.Context(), in)
+					} else {
+						err = w.db.Tx(w.system(), func(ctx context.Context, tx pgx.Tx) error { return second(Ingest(ctx, tx, in)) })
+					}
+					if err != nil {
+						t.Errorf("%s: %v", path, err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+	w.stored(contacts + 2*callers*each)
+}
+
+// stored fails unless as many messages came in, each with a place of its own.
+func (w *world) stored(n int) {
+	w.Helper()
+	w.do(w.system(), func(ctx context.Context, tx pgx.Tx) error {
+		var all, places int
+		err := tx.QueryRow(ctx, `SELECT count(*), count(DISTINCT (conversation_id, seq)) FROM messages WHERE direction = 'inbound'`).Scan(&all, &places)
+		if all != n || places != n {
+			w.Errorf("%d messages in %d places, want %d", all, places, n)
+		}
+		return err
+	})
+}

@@ -19,7 +19,7 @@ import (
 func TestOneWinnerOf64(t *testing.T) {
 	w := newWorld(t)
 	const rivals = 64
-	conversations := proof.Size(25, 1000)
+	conversations := proof.Size(100, 1000)
 	people := w.people(rivals, "agent")
 	var mu sync.Mutex
 	var took []time.Duration

@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -159,4 +160,29 @@ func TestBatchOfEnquiriesKeepsOrder(t *testing.T) {
 	if len(all) != 7 || c.Company != "Berg Ltd" {
 		t.Errorf("%d messages, company %q", len(all), c.Company)
 	}
+}
+
+// Leads of people who are known and of people nobody has seen, from many at once: each is stored once, none is refused.
+func TestManyEnquiriesAtOnce(t *testing.T) {
+	w := newWorld(t)
+	b := w.batcher(BatchOptions{})
+	const known, callers, each = 200, 64, 8
+	for n := range known {
+		w.ingest(w.enquiry(fmt.Sprintf("known-%d@example.com", n), "hello"))
+	}
+	var wg sync.WaitGroup
+	for c := range callers {
+		wg.Go(func() {
+			for n := range each {
+				for _, who := range []string{fmt.Sprintf("known-%d@example.com", (c+n*callers)%known), fmt.Sprintf("new-%d@example.com", c*each+n)} {
+					if _, err := b.Deliver(t.Context(), w.enquiry(who, "A question of some length about prices and seats.")); err != nil {
+						t.Errorf("%s: %v", who, err)
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	w.stored(known + 2*callers*each)
 }

@@ -22,7 +22,7 @@ func TestEveryPathDoesTheSame(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	r := proof.Rand(t)
-	n := proof.Size(60, 3000)
+	n := proof.Size(150, 3000)
 	worlds := []*world{newWorldIn(t, db, "Slow"), newWorldIn(t, db, "Alone"), newWorldIn(t, db, "Batch")}
 	inputs := make([][]channels.Inbound, len(worlds))
 	var past []channels.Inbound

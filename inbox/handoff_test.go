@@ -219,7 +219,7 @@ func TestHandoffExpiresLoudly(t *testing.T) {
 // CLM-7 in small: two decisions at once end in one state, with one owner and one event.
 func TestHandoffRaces(t *testing.T) {
 	w := newWorld(t)
-	trials := proof.Size(12, 1000)
+	trials := proof.Size(30, 1000)
 	began := time.Now()
 	// As the timer runner does it: the timer's row first, then its handler, in one transaction.
 	expire := func(id tandem.ID) error {

@@ -239,7 +239,7 @@ func TestMergesRaceIntakeAndClaims(t *testing.T) {
 	for _, th := range threads {
 		convs = append(convs, w.ingest(w.letter("ada", th, "first "+th)).Conversation)
 	}
-	each := proof.Size(12, 300)
+	each := proof.Size(30, 300)
 	var g, people sync.WaitGroup
 	for k, th := range threads {
 		for half := range 2 {

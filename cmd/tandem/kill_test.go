@@ -218,7 +218,7 @@ func TestNothingIsLostWhenTheProcessEnds(t *testing.T) {
 	demo := demoOf(t, dir)
 	d := load(demo.URL, demo.APIKey, nil)
 
-	const terms, kills = 4, 3 // make prove: 100 and 50
+	const terms, kills = 10, 5
 	var slowest, slowestStart time.Duration
 	restart := func() {
 		began := time.Now()

@@ -192,7 +192,34 @@ func TestNothingIsLostWithTheBus(t *testing.T) {
 		took.Seconds(), visitors-before.Sent, visitors, before.Outbox, answered.Seconds())
 }
 
-// The same without a stop: the store is deleted under a running hub, and the hub mends itself.
+// Facts go on their way while turns, sends and timers have taken every connection that they may have.
+func TestTheDrainDoesNotWaitForOtherWork(t *testing.T) {
+	t.Parallel()
+	h := tandemtest.Start(t, nil)
+	org := h.NewOrg("busy")
+	conn := pgtest.Connect(t, h.DB, pgtest.Super)
+	ctx, cancel := context.WithTimeout(t.Context(), atMost)
+	defer cancel()
+	for range hub.WorkConns {
+		c, err := h.Work().Pool().Acquire(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Release()
+	}
+	got, err := h.Batcher.Deliver(ctx, ask(org))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const told = `SELECT count(*) FROM outbox WHERE topic = 'message.received' AND record_id = $1 AND published_at IS NOT NULL`
+	for n := 0; n == 0; time.Sleep(10 * time.Millisecond) {
+		if err := conn.QueryRow(ctx, told, got.Message).Scan(&n); err != nil {
+			t.Fatalf("the fact of a message is not told: %v", err)
+		}
+	}
+}
+
+// TestNothingIsLostWithTheBus without a stop: the store is deleted under a running hub, and the hub mends itself.
 func TestTheBusIsDeletedUnderneath(t *testing.T) {
 	t.Parallel()
 	const visitors = 60

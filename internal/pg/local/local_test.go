@@ -357,6 +357,24 @@ func TestProvision(t *testing.T) {
 	}
 }
 
+// A new table's rows are counted long before the minute that the server takes by itself: until then every statement is
+// planned as if there were hardly any.
+func TestNewTablesAreCounted(t *testing.T) {
+	t.Parallel()
+	s := start(t, clusterDir(t))
+	if err := s.Provision(t.Context(), "tandem"); err != nil {
+		t.Fatal(err)
+	}
+	owner := connect(t, s.DSN("tandem", Owner))
+	exec1(t, owner, "CREATE TABLE thing (id int)")
+	exec1(t, owner, "INSERT INTO thing SELECT generate_series(1, 1000)")
+	for deadline := time.Now().Add(45 * time.Second); one[float32](t, owner, "SELECT reltuples FROM pg_class WHERE relname = 'thing'") != 1000; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("not counted yet")
+		}
+	}
+}
+
 func TestVectorVersion(t *testing.T) {
 	t.Parallel()
 	for version, want := range map[string]bool{"0.8.0": true, "0.8": true, "0.10.1": true, "1.0.0": true, "0.7.4": false, "0": false, "": false} {
