@@ -138,6 +138,8 @@ func TestEveryFilterWalksItsIndex(t *testing.T) {
 		{ConversationQuery{Unanswered: true}, "conversations_unanswered", true},
 		{ConversationQuery{Query: tandem.Query{Sort: "unanswered"}}, "conversations_unanswered", true},
 		{ConversationQuery{Unanswered: true, ActiveBefore: &long}, "conversations_unanswered", true},
+		{ConversationQuery{Unanswered: true, State: StateOpen}, "conversations_state_unanswered", true},
+		{ConversationQuery{Query: tandem.Query{Sort: "unanswered"}, State: StateWaiting}, "conversations_state_unanswered", true},
 		{ConversationQuery{ActiveAfter: &long}, "conversations_recent", true},
 		{ConversationQuery{Priority: "urgent"}, "conversations_priority", true},
 		{ConversationQuery{Query: tandem.Query{Sort: "created_at"}}, "conversations_created", true},
